@@ -1,0 +1,58 @@
+"""Fully connected layers and networks of them."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+class Linear(eqx.Module):
+    """`x W + b`, with `W` stored (in, out).
+
+    That order, and `x` on the left, make `jax.vmap` over a batch one (batch, in) x (in, out) matmul with no
+    transpose around it.
+
+    Initial values: every weight and bias uniform in +-1/sqrt(in), PyTorch's default for `nn.Linear`. The
+    official TD3+BC, IQL and CQL code trains from these values, and the scores it reports depend on them.
+    """
+
+    weight: Float[Array, "in out"]
+    bias: Float[Array, " out"]
+
+    def __init__(self, in_size: int, out_size: int, *, key: PRNGKeyArray):
+        weight_key, bias_key = jax.random.split(key)
+        bound = in_size**-0.5
+        self.weight = jax.random.uniform(weight_key, (in_size, out_size), minval=-bound, maxval=bound)
+        self.bias = jax.random.uniform(bias_key, (out_size,), minval=-bound, maxval=bound)
+
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        return x @ self.weight + self.bias
+
+
+class MLP(eqx.Module):
+    """`depth` hidden layers of `width` units, each followed by `activation`, then a linear output.
+
+    `MLP(17, 6, 256, 2, jax.nn.relu, key=key)` is the actor of TD3+BC (before its tanh).
+    """
+
+    layers: tuple[Linear, ...]
+    activation: Callable = eqx.field(static=True)
+
+    def __init__(
+        self, in_size: int, out_size: int, width: int, depth: int, activation: Callable = jax.nn.relu,
+        *, key: PRNGKeyArray,
+    ):  # fmt: skip
+        sizes = [in_size, *[width] * depth, out_size]
+        keys = jax.random.split(key, depth + 1)
+        self.layers = tuple(
+            Linear(size, next_size, key=layer_key)
+            for size, next_size, layer_key in zip(sizes[:-1], sizes[1:], keys, strict=True)
+        )
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = self.activation(layer(x))
+        return last(x)
