@@ -12,7 +12,7 @@ from langevin.data.trajectories import Trajectories
 from langevin.envs.mazes import Cell, Maze
 from langevin.envs.physics import SPEED_LIMIT, point_maze_model
 from langevin.envs.stepping import START_NOISE
-from langevin.envs.tasks import TASKS, Task, task_of_dataset
+from langevin.envs.tasks import TASKS, Task, nearest, task_of_dataset
 from langevin.errors import UsageError
 from langevin.progress import AbstractProgress, SilentProgress
 
@@ -29,7 +29,7 @@ RECORDED_VERSIONS = ("langevin", "mujoco", "gymnasium-robotics", "numpy")
 def makeable_datasets() -> dict[str, str]:
     """Ids of the datasets that can be made here, each with a line about it."""
     return {
-        f"{task_id}-v0": f"waypoint controller in one long stream, episodes of {task.max_steps} steps"
+        f"{task_id}-v0": f"waypoint controller, {task.max_steps} steps an episode"
         for task_id, task in TASKS.items()
     }
 
@@ -49,8 +49,7 @@ def make_dataset(
     **Raises:** `UsageError` for an unknown id or a number that makes no sense.
     """
     if dataset_id not in makeable_datasets():
-        task_of_dataset(dataset_id)
-        raise UsageError(f"dataset {dataset_id!r} cannot be made; choose {', '.join(makeable_datasets())}")
+        raise UsageError(f"dataset {dataset_id!r} cannot be made; {nearest(dataset_id, makeable_datasets())}")
     if transitions < 1:
         raise UsageError(f"transitions must be at least 1, got {transitions}")
     if seed < 0:
@@ -59,7 +58,7 @@ def make_dataset(
         raise UsageError(f"action_noise must be a finite standard deviation >= 0, got {action_noise}")
     task = task_of_dataset(dataset_id)
     observations, actions = _waypoint_stream(
-        task, transitions, np.random.default_rng(seed), action_noise, progress or SilentProgress()
+        task, transitions, seed, action_noise, progress or SilentProgress()
     )
     ends = np.append(np.arange(task.max_steps, transitions, task.max_steps), transitions)
     truncations = np.zeros(transitions, bool)
@@ -95,13 +94,15 @@ def make_dataset(
 
 
 def _waypoint_stream(
-    task: Task, rows: int, rng: np.random.Generator, action_noise: float, progress: AbstractProgress
+    task: Task, rows: int, seed: int, action_noise: float, progress: AbstractProgress
 ) -> tuple[Float[np.ndarray, "rows_and_one 4"], Float[np.ndarray, "rows 2"]]:
     """D4RL's maze2d recipe: one stream of states without resets, chasing one random goal after another.
 
-    Plain floats and one MjData step twice as fast as a batch of one, and a stream cannot be batched.
+    The controller's action is clipped, the noise added, and the sum clipped again, as D4RL does: noise shows
+    also where the controller is at a bound. A stream cannot be batched, so it runs on plain floats.
     """
     assert task.maze is not None
+    rng, noise_rng = np.random.default_rng(seed).spawn(2)
     model = point_maze_model(task.maze)
     data = MjData(model)
     cells = task.maze.free_cells
@@ -110,7 +111,7 @@ def _waypoint_stream(
     observations = np.empty((rows + 1, 4), np.float32)
     observations[0, :2], observations[0, 2:] = data.qpos, data.qvel
     actions = np.empty((rows, 2), np.float32)
-    noise = (action_noise * rng.standard_normal((rows, 2))).astype(np.float32) if action_noise else None
+    noise = action_noise * noise_rng.standard_normal((rows, 2)) if action_noise else None
     (x, y), (velocity_x, velocity_y) = data.qpos.tolist(), data.qvel.tolist()
     waypoints: Iterator[tuple[float, float]] = iter(())
     waypoint, chased_steps = None, 0
@@ -123,12 +124,12 @@ def _waypoint_stream(
                 waypoint, chased_steps = next(waypoints), 0
             force_x = _clip(GAIN * (waypoint[0] - x) - velocity_x, 1.0)
             force_y = _clip(GAIN * (waypoint[1] - y) - velocity_y, 1.0)
-            action = actions[row]
-            action[0], action[1] = force_x, force_y
             if noise is not None:
-                np.clip(action + noise[row], -1, 1, out=action)
+                force_x = _clip(force_x + noise[row, 0], 1.0)
+                force_y = _clip(force_y + noise[row, 1], 1.0)
+            actions[row] = force_x, force_y
             # The executed action is the stored one, float32 rounding included: the log replays exactly.
-            data.ctrl[:] = action
+            data.ctrl[:] = actions[row]
             if abs(velocity_x) > SPEED_LIMIT or abs(velocity_y) > SPEED_LIMIT:
                 data.qvel[:] = _clip(velocity_x, SPEED_LIMIT), _clip(velocity_y, SPEED_LIMIT)
             mj_step(model, data)

@@ -1,6 +1,7 @@
 """The MuJoCo model of each task, edited in memory: no file is written."""
 
-# pyright: reportAttributeAccessIssue=false  (MuJoCo ships no type stubs)
+# MuJoCo ships no type stubs:
+# pyright: reportAttributeAccessIssue=false
 
 from functools import cache
 from importlib.util import find_spec

@@ -105,16 +105,17 @@ def get_task(task_id: str) -> Task:
 
 
 def task_of_dataset(dataset_id: str) -> Task:
-    """The task a dataset id belongs to: "pointmaze/umaze-v0" is data of pointmaze/umaze.
+    """The task a dataset id belongs to: pointmaze/umaze for pointmaze/umaze-v0 and pointmaze/umaze-noisy-v0.
 
     **Raises:** `UsageError` when the id has no version or names no task.
     """
     match = re.fullmatch(r"(.+)-v\d+", dataset_id)
     if match is None:
         raise UsageError(f"dataset id {dataset_id!r} must end in a version, as pointmaze/umaze-v0 does")
-    if match[1] not in TASKS:
+    owners = [task_id for task_id in TASKS if f"{match[1]}-".startswith(f"{task_id}-")]
+    if not owners:
         raise UsageError(f"dataset {dataset_id!r} belongs to no task; {nearest(match[1], TASKS)}")
-    return TASKS[match[1]]
+    return TASKS[max(owners, key=len)]
 
 
 def nearest(name: str, known: Any) -> str:

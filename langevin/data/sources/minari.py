@@ -41,6 +41,18 @@ def dataset_path(dataset_id: str) -> Path:
     return datasets_folder() / dataset_id
 
 
+def require_free(dataset_id: str, overwrite: bool = False) -> Path:
+    """The folder a new dataset of that id may take: ask before hours of work, not after.
+
+    **Raises:** `UsageError` when the id is malformed, or taken and `overwrite` is false.
+    """
+    path = dataset_path(dataset_id)
+    _recover(path)
+    if path.exists() and not overwrite:
+        raise UsageError(f"dataset {dataset_id} is already on disk; pass --overwrite to make it again")
+    return path
+
+
 def save_dataset(trajectories: Trajectories, dataset_id: str, overwrite: bool = False) -> Path:
     """Write the trajectories as a Minari dataset and give its folder.
 
@@ -49,17 +61,14 @@ def save_dataset(trajectories: Trajectories, dataset_id: str, overwrite: bool = 
     **Raises:** `UsageError` when the id is malformed, or taken and `overwrite` is false; `LangevinError` when
     the disk refuses. What was there stays whole in every case.
     """
-    path = dataset_path(dataset_id)
-    _recover(path)
-    if path.exists() and not overwrite:
-        raise UsageError(f"dataset {dataset_id} is already on disk; pass --overwrite to make it again")
+    path = require_free(dataset_id, overwrite)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write(trajectories, dataset_id, partial / "data")
         _replace(path, partial)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise LangevinError(f"could not write dataset {dataset_id} to {path.parent}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -74,8 +83,7 @@ def load_dataset(dataset: str | Path, observation_keys: Sequence[str] = ()) -> T
 
     **Raises:** `DatasetError` when it is not there, not readable, of an unsupported kind, or malformed.
     """
-    folder = Path(dataset) if Path(dataset).is_dir() else dataset_path(str(dataset))
-    _recover(folder)
+    folder = _find_folder(dataset)
     data_folder = folder / "data" if (folder / "data").is_dir() else folder
     metadata = _read_metadata(data_folder, str(dataset))
     try:
@@ -85,7 +93,7 @@ def load_dataset(dataset: str | Path, observation_keys: Sequence[str] = ()) -> T
 
             storage = MinariStorage.read(data_folder)
             episodes = list(storage.get_episodes(range(metadata["total_episodes"])))
-    except (OSError, KeyError, ValueError, AssertionError, TypeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
         raise DatasetError(f"dataset {dataset} cannot be read ({error}); make or fetch it again") from error
     return _flatten(episodes, storage.action_space, metadata, observation_keys)
 
@@ -146,6 +154,7 @@ def _episodes(trajectories: Trajectories) -> Iterator[Any]:
 def _replace(path: Path, partial: Path) -> None:
     previous = _previous(path)
     if path.exists():
+        shutil.rmtree(previous, ignore_errors=True)
         path.rename(previous)
     try:
         partial.rename(path)
@@ -165,10 +174,21 @@ def _recover(path: Path) -> None:
         _previous(path).rename(path)
 
 
+def _find_folder(dataset: str | Path) -> Path:
+    name = str(dataset)
+    if ID_PATTERN.fullmatch(name):
+        _recover(dataset_path(name))
+        if dataset_path(name).exists() or not Path(name).is_dir():
+            return dataset_path(name)
+    return Path(name) if Path(name).is_dir() else dataset_path(name)
+
+
 def _read_metadata(data_folder: Path, name: str) -> dict[str, Any]:
     file = data_folder / "metadata.json"
     if not file.is_file():
-        raise DatasetError(f"dataset {name} is not on disk (looked for {file})")
+        raise DatasetError(
+            f"dataset {name} is not on disk (looked for {file}); `langevin data list` shows what can be made"
+        )
     try:
         metadata = json.loads(file.read_text())
     except (OSError, ValueError) as error:

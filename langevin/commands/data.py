@@ -1,0 +1,238 @@
+"""`langevin data`: what is on disk, what can be made, and whether it can be trusted."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from langevin.data.checks import find
+from langevin.data.sources import open_dataset
+from langevin.data.sources.minari import (
+    datasets_folder,
+    list_datasets,
+    require_free,
+    save_dataset,
+)
+from langevin.data.trajectories import Trajectories
+from langevin.envs.agreement import find_disagreements
+from langevin.envs.collect import make_dataset, makeable_datasets
+from langevin.envs.tasks import Task, get_task, task_of_dataset
+from langevin.errors import UsageError
+from langevin.progress import BarProgress, SilentProgress
+
+DatasetId = tyro.conf.Positional[str]
+ObservationKeys = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ListDatasets:
+    """List the datasets on disk and those that can be made here.
+
+    Example: langevin data list
+    """
+
+    json: bool = False
+    """Print the result as one JSON object."""
+
+    def run(self) -> dict[str, Any]:
+        makeable, on_disk = makeable_datasets(), list_datasets()
+        entries = {
+            dataset_id: {
+                "on_disk": dataset_id in on_disk,
+                "can_be_made": dataset_id in makeable,
+                "transitions": on_disk.get(dataset_id, {}).get("total_steps"),
+                "episodes": on_disk.get(dataset_id, {}).get("total_episodes"),
+                "description": makeable.get(dataset_id, ""),
+            }
+            for dataset_id in sorted({*makeable, *on_disk})
+        }
+        result = {"folder": str(datasets_folder()), "datasets": entries}
+        if self.json:
+            return _print_json(result)
+        table = Table("id", "on disk", "transitions", "episodes", "made by langevin data make ID")
+        for dataset_id, entry in entries.items():
+            table.add_row(
+                dataset_id,
+                "yes" if entry["on_disk"] else "no",
+                _count(entry["transitions"]),
+                _count(entry["episodes"]),
+                entry["description"],
+            )
+        console = Console()
+        console.print(table)
+        console.print(f"Datasets are kept in {datasets_folder()} (set MINARI_DATASETS_PATH to move them).")
+        return result
+
+
+@dataclass(frozen=True)
+class Info:
+    """Show a dataset's size, returns, scores and origin.
+
+    Example: langevin data info pointmaze/umaze-v0
+    """
+
+    dataset: DatasetId
+    """Dataset id, or the folder of a Minari dataset."""
+    observation_keys: ObservationKeys = ()
+    """Entries of a dictionary observation to use, in order."""
+    json: bool = False
+    """Print the result as one JSON object."""
+
+    def run(self) -> dict[str, Any]:
+        data = open_dataset(self.dataset, self.observation_keys)
+        task = _task_of(data, self.dataset)
+        returns, lengths = data.episode_returns(), data.episode_lengths()
+        result = {
+            "id": data.metadata.get("id"),
+            "task": task.id if task else None,
+            "transitions": data.transitions,
+            "episodes": data.episodes,
+            "observation_size": data.observation_size,
+            "action_size": data.action_size,
+            "action_low": data.action_low.tolist(),
+            "action_high": data.action_high.tolist(),
+            "episode_length": _statistics(lengths),
+            "return": _statistics(returns),
+            "normalized_score": _statistics(task.normalized_score(returns)) if task else None,
+            "terminated_episodes": int(data.terminations.sum()),
+            **{
+                key: data.metadata.get(key)
+                for key in ("reference_scores", "physics", "recipe", "seed", "versions")
+            },
+        }
+        if self.json:
+            return _print_json(result)
+        table = Table("", "", show_header=False)
+        for key, value in result.items():
+            if value is not None:
+                table.add_row(key.replace("_", " "), _words(value))
+        Console().print(table)
+        return result
+
+
+@dataclass(frozen=True)
+class Make:
+    """Make a dataset in the simulator, without a download: the same seed gives the same files.
+
+    Example: langevin data make pointmaze/umaze-v0 --transitions 200000
+
+    Example: langevin data make pointmaze/umaze-v0 --action-noise 0.5 --as pointmaze/umaze-noisy-v0
+    """
+
+    dataset: DatasetId
+    """Dataset id, one of `langevin data list`."""
+    transitions: int = 1_000_000
+    """Environment steps to collect."""
+    seed: int = 0
+    """Seed of goals, starts and noise."""
+    action_noise: float = 0.0
+    """Standard deviation of Gaussian noise on the actions, clipped after it (D4RL's noisy data: 0.5)."""
+    save_as: Annotated[str, tyro.conf.arg(name="as")] = ""
+    """Another id of the same task to keep the dataset under, as pointmaze/umaze-noisy-v0."""
+    overwrite: bool = False
+    """Replace the dataset of that id, if there is one, once the new one is whole."""
+    json: bool = False
+    """Print the result as one JSON object."""
+
+    def run(self) -> dict[str, Any]:
+        target = self.save_as or self.dataset
+        if self.save_as and task_of_dataset(target) is not task_of_dataset(self.dataset):
+            raise UsageError(f"{target} names another task than {self.dataset}; keep the beginning of the id")
+        require_free(target, self.overwrite)
+        began = time.perf_counter()
+        progress = SilentProgress() if self.json else BarProgress()
+        data = make_dataset(self.dataset, self.transitions, self.seed, self.action_noise, progress)
+        path = save_dataset(data, target, self.overwrite)
+        result = {
+            "id": target,
+            "path": str(path),
+            "transitions": data.transitions,
+            "episodes": data.episodes,
+            "seed": self.seed,
+            "action_noise": self.action_noise,
+            "seconds": round(time.perf_counter() - began, 2),
+        }
+        if self.json:
+            return _print_json(result)
+        Console().print(
+            f"Made {target}: {data.transitions:,} transitions in {data.episodes:,} episodes, "
+            f"{result['seconds']} s, in {path}"
+        )
+        return result
+
+
+@dataclass(frozen=True)
+class Check:
+    """Check that a dataset is well formed and agrees with its task, and say what deserves a look.
+
+    Example: langevin data check pointmaze/umaze-v0
+    """
+
+    dataset: DatasetId
+    """Dataset id, or the folder of a Minari dataset."""
+    observation_keys: ObservationKeys = ()
+    """Entries of a dictionary observation to use, in order."""
+    json: bool = False
+    """Print the result as one JSON object."""
+
+    def run(self) -> dict[str, Any]:
+        data = open_dataset(self.dataset, self.observation_keys)
+        task = _task_of(data, self.dataset)
+        findings = [*find(data), *(find_disagreements(data, task) if task else ())]
+        warnings = sum(finding.level == "warning" for finding in findings)
+        result = {
+            "id": data.metadata.get("id"),
+            "task": task.id if task else None,
+            "well_formed": True,
+            "warnings": warnings,
+            "findings": [asdict(finding) for finding in findings],
+        }
+        if self.json:
+            return _print_json(result)
+        console = Console()
+        for finding in findings:
+            style = "yellow" if finding.level == "warning" else "default"
+            console.print(f"[{style}]{finding.level:8}[/] {finding.field}: {finding.message}")
+        compared = f"compared with task {task.id}" if task else "belongs to no task known here"
+        console.print(f"Well formed, {compared}; {warnings} warnings.")
+        return result
+
+
+def _task_of(data: Trajectories, name: str) -> Task | None:
+    """The task that made the data, by its metadata, else by its id; None for logs of another system."""
+    try:
+        return get_task(data.metadata["task"]) if data.metadata.get("task") else task_of_dataset(name)
+    except UsageError:
+        return None
+
+
+def _statistics(values: Sequence[float] | np.ndarray) -> dict[str, float]:
+    array = np.asarray(values, np.float64)
+    return {
+        "mean": round(float(array.mean()), 4),
+        "std": round(float(array.std()), 4),
+        "min": round(float(array.min()), 4),
+        "median": round(float(np.median(array)), 4),
+        "max": round(float(array.max()), 4),
+    }
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {_words(entry)}" for key, entry in value.items())
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _print_json(result: dict[str, Any]) -> dict[str, Any]:
+    print(json.dumps(result))
+    return result
