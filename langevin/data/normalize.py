@@ -20,12 +20,15 @@ class GaussianNormalizer(eqx.Module):
 
         A dimension whose standard deviation is at most `epsilon` times its mean (the resolution of float32
         there) is constant, and only shifted. The guard is relative: a dimension measured in small units keeps
-        its unit variance, where TD3+BC's `std + 1e-3` would flatten it.
+        its unit variance, where TD3+BC's `std + 1e-3` would flatten it. Works inside jit.
         """
         rows = jnp.asarray(array, jnp.float32)
-        mean, std = rows.mean(axis=0), rows.std(axis=0)
-        moving = std > epsilon * jnp.abs(mean)
-        return GaussianNormalizer(mean, jnp.where(moving, std, 1.0))
+        mean = rows[0]
+        # Each pass sums only what the last one left, so float32 loses nothing on large offsets or many rows.
+        for _ in range(2):
+            mean = mean + (rows - mean).mean(axis=0)
+        std = jnp.sqrt(jnp.square(rows - mean).mean(axis=0))
+        return GaussianNormalizer(mean, jnp.where(std > epsilon * jnp.abs(mean), std, 1.0))
 
     def normalize(self, x: Float[Any, "*batch dim"]) -> Float[Array, "*batch dim"]:
         return (x - self.mean) / self.std

@@ -107,7 +107,8 @@ def _waypoint_stream(
     data = MjData(model)
     cells = task.maze.free_cells
     start = task.maze.cell_to_xy(np.array(cells[rng.integers(len(cells))]))
-    data.qpos[:] = start + rng.uniform(-START_NOISE, START_NOISE, 2)
+    # Rounded as it is stored, so that the log replays exactly.
+    data.qpos[:] = (start + rng.uniform(-START_NOISE, START_NOISE, 2)).astype(np.float32)
     observations = np.empty((rows + 1, 4), np.float32)
     observations[0, :2], observations[0, 2:] = data.qpos, data.qvel
     actions = np.empty((rows, 2), np.float32)
@@ -128,7 +129,6 @@ def _waypoint_stream(
                 force_x = _clip(force_x + noise[row, 0], 1.0)
                 force_y = _clip(force_y + noise[row, 1], 1.0)
             actions[row] = force_x, force_y
-            # The executed action is the stored one, float32 rounding included: the log replays exactly.
             data.ctrl[:] = actions[row]
             if abs(velocity_x) > SPEED_LIMIT or abs(velocity_y) > SPEED_LIMIT:
                 data.qvel[:] = _clip(velocity_x, SPEED_LIMIT), _clip(velocity_y, SPEED_LIMIT)

@@ -1,6 +1,7 @@
 """Batched stepping of the real systems in closed loop: one persistent thread pool over all environments."""
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -57,6 +58,8 @@ class PointMazeSimulator(Simulator):
         self._model = point_maze_model(task.maze)
         self._data = [MjData(self._model) for _ in range(threads)]
         self._pool = Rollout(nthread=threads if threads > 1 else 0)
+        # MuJoCo releases the interpreter while it steps, and a callback out of JAX may come from any thread.
+        self._lock = threading.Lock()
         self._states = np.zeros((batch_size, 4))
         self._accelerations = np.zeros((batch_size, 2))
 
@@ -104,9 +107,10 @@ class PointMazeSimulator(Simulator):
         physics[:, 1:3] = states[:, :2]
         physics[:, 3:] = np.clip(states[:, 2:], -SPEED_LIMIT, SPEED_LIMIT)
         control = np.clip(np.asarray(actions, np.float64), self.task.action_low, self.task.action_high)
-        after, sensors = self._pool.rollout(
-            self._model, self._data, physics, control[:, None], initial_warmstart=accelerations
-        )
+        with self._lock:
+            after, sensors = self._pool.rollout(
+                self._model, self._data, physics, control[:, None], initial_warmstart=accelerations
+            )
         return np.asarray(after)[:, 0, 1:], np.asarray(sensors)[:, 0, :2]
 
 
