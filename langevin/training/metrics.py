@@ -3,32 +3,36 @@
 import json
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from langevin.errors import UsageError
 from langevin.training.files import atomic_write, explained, sync
 
 
-class MetricsWriter(Protocol):
+class MetricsWriter(ABC):
     """Takes records such as ``{"stage": "policy", "step": 1000, "seed": 0, "seconds": 12.3, "critic/loss":
     0.5}``."""
 
+    @abstractmethod
     def write(self, record: Mapping[str, Any]) -> None:
         """Add one record."""
         ...
 
+    @abstractmethod
     def flush(self) -> None:
         """Make all records so far durable."""
         ...
 
+    @abstractmethod
     def close(self) -> None:
         """Flush and let go of files and connections."""
         ...
 
 
-class NoMetrics:
+class NoMetrics(MetricsWriter):
     """Forgets every record: the default of library code."""
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -41,7 +45,7 @@ class NoMetrics:
         """Do nothing."""
 
 
-class JsonLines:
+class JsonLines(MetricsWriter):
     """Appends one JSON object a line.
 
     `keep_bytes` says how much of an existing file belongs to the run: the rest, written after the checkpoint
@@ -78,7 +82,7 @@ class JsonLines:
         self._file.close()
 
 
-class TensorBoard:
+class TensorBoard(MetricsWriter):
     """Writes each seed's metrics as TensorBoard scalars (extra `track`)."""
 
     def __init__(self, folder: str | os.PathLike):
@@ -102,7 +106,7 @@ class TensorBoard:
         self._writer.close()
 
 
-class WeightsAndBiases:
+class WeightsAndBiases(MetricsWriter):
     """Logs each seed's metrics to a Weights & Biases run (extra `track`)."""
 
     def __init__(self, project: str, name: str | None = None, config: Mapping[str, Any] | None = None):
