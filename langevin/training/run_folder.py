@@ -58,6 +58,10 @@ class RunConfig:
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     """Action bounds per dimension, in the action's own units."""
+    base: str | None = None
+    """The learner an add-on stands on."""
+    command: str = ""
+    """The command that makes this run."""
     dataset_metadata: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=package_versions)
     commit: str | None = field(default_factory=source_commit)
@@ -113,7 +117,7 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
 def _require_same(folder: Path, old: RunConfig, new: RunConfig) -> None:
     before, now = _flat(to_table(old)), _flat(to_table(new))
     for key in before | now:
-        if before.get(key) == now.get(key):
+        if before.get(key) == now.get(key) or key == "command":
             continue
         was, asked = before.get(key, "nothing"), now.get(key, "nothing")
         if key.split(".")[0] in _PROVENANCE:

@@ -57,7 +57,7 @@ def test_a_taken_folder_is_refused_and_untouched(tmp_path):
 
 def test_resuming_demands_the_same_run_and_names_what_differs(tmp_path):
     create_run_folder(tmp_path / "run", RUN)
-    create_run_folder(tmp_path / "run", RUN, resume=True)
+    create_run_folder(tmp_path / "run", replace(RUN, command="langevin train --resume"), resume=True)
     other = replace(RUN, settings={"alpha": 3.0, "base": RUN.settings["base"]})
     with pytest.raises(UsageError, match=r"settings\.alpha = 2\.5, not 3\.0"):
         create_run_folder(tmp_path / "run", other, resume=True)
