@@ -6,7 +6,7 @@ right and y up, one metre a cell (gymnasium-robotics' convention).
 
 from collections import deque
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -87,16 +87,7 @@ class Maze:
 
     def distances(self, target: Cell) -> Int[np.ndarray, "rows columns"]:
         """Steps from every cell to the target through free cells; -1 for walls and cells cut off."""
-        distances = np.full(self.shape, -1)
-        distances[target] = 0
-        frontier = deque([target])
-        while frontier:
-            cell = frontier.popleft()
-            for neighbour in self.neighbours(cell):
-                if distances[neighbour] < 0:
-                    distances[neighbour] = distances[cell] + 1
-                    frontier.append(neighbour)
-        return distances
+        return _distances(self, target)
 
     def neighbours(self, cell: Cell) -> list[Cell]:
         """Free cells beside this one: up, down, left, right."""
@@ -119,6 +110,21 @@ class Maze:
         while path[-1] != target:
             path.append(min(self.neighbours(path[-1]), key=lambda cell: distances[cell]))
         return path
+
+
+@cache
+def _distances(maze: Maze, target: Cell) -> Int[np.ndarray, "rows columns"]:
+    distances = np.full(maze.shape, -1)
+    distances[target] = 0
+    frontier = deque([target])
+    while frontier:
+        cell = frontier.popleft()
+        for neighbour in maze.neighbours(cell):
+            if distances[neighbour] < 0:
+                distances[neighbour] = distances[cell] + 1
+                frontier.append(neighbour)
+    distances.setflags(write=False)
+    return distances
 
 
 def waypoint_action(

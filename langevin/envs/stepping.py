@@ -67,8 +67,10 @@ class PointMazeSimulator(Simulator):
         """A free cell drawn uniformly, `START_NOISE` around its centre, at rest."""
         cells = rng.choice(self._maze.free_cells, size=self.batch_size)
         noise = rng.uniform(-START_NOISE, START_NOISE, (self.batch_size, 2))
-        self.set_state(np.concatenate([self._maze.cell_to_xy(cells) + noise, np.zeros_like(noise)], axis=1))
-        return self._states.astype(np.float32)
+        starts = np.concatenate([self._maze.cell_to_xy(cells) + noise, np.zeros_like(noise)], axis=1)
+        observations = starts.astype(np.float32)
+        self.set_state(observations)
+        return observations
 
     def set_state(self, observations: Float[Any, "batch observation"]) -> None:
         states = np.asarray(observations, np.float64)
@@ -107,6 +109,9 @@ class PointMazeSimulator(Simulator):
         physics[:, 1:3] = states[:, :2]
         physics[:, 3:] = np.clip(states[:, 2:], -SPEED_LIMIT, SPEED_LIMIT)
         control = np.clip(np.asarray(actions, np.float64), self.task.action_low, self.task.action_high)
+        if not np.isfinite(control).all():
+            row = int(np.argmin(np.isfinite(control).all(axis=1)))
+            raise UsageError(f"actions must be finite, got {control[row]} in row {row}")
         with self._lock:
             after, sensors = self._pool.rollout(
                 self._model, self._data, physics, control[:, None], initial_warmstart=accelerations
@@ -121,6 +126,8 @@ def make_simulator(task: Task, batch_size: int, threads: int | None = None) -> S
     """
     if batch_size < 1:
         raise UsageError(f"a simulator needs at least one environment, got batch_size {batch_size}")
+    if threads is not None and threads < 1:
+        raise UsageError(f"a simulator needs at least one thread, got {threads}")
     if task.maze is None:
         raise UsageError(f"task {task.id} has no simulator here")
     return PointMazeSimulator(task, batch_size, threads or os.cpu_count() or 1)

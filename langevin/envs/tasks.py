@@ -120,5 +120,6 @@ def task_of_dataset(dataset_id: str) -> Task:
 
 def nearest(name: str, known: Any) -> str:
     """Words to end an error with: what the person may have meant."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.75)
+    close = close or [known_name for known_name in known if name and name in known_name]
     return f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(sorted(known))}"

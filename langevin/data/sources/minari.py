@@ -23,6 +23,7 @@ from langevin.errors import DatasetError, LangevinError, UsageError
 ID_PATTERN = re.compile(r"([A-Za-z0-9][-\w]*/)*[A-Za-z0-9][-\w]*-v\d+")
 METADATA_KEY = "langevin"
 """Where the trajectories' own metadata stands inside Minari's."""
+ROW_FIELDS = ("actions", "rewards", "terminations", "truncations")
 
 
 def datasets_folder() -> Path:
@@ -66,6 +67,7 @@ def save_dataset(trajectories: Trajectories, dataset_id: str, overwrite: bool = 
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
+        _reserve(partial / "reserved", _file_size(trajectories))
         _write(trajectories, dataset_id, partial / "data")
         _replace(path, partial)
     except (OSError, RuntimeError) as error:
@@ -136,19 +138,33 @@ def _write(trajectories: Trajectories, dataset_id: str, folder: Path) -> None:
     storage.update_episodes(_episodes(trajectories))
 
 
+def _file_size(trajectories: Trajectories) -> int:
+    """Bytes the HDF5 file takes at most: the arrays, its chunks' slack and its book-keeping, as measured."""
+    row = trajectories.observations[0].nbytes + trajectories.actions[0].nbytes + 6
+    arrays = row * (trajectories.transitions + trajectories.episodes)
+    return arrays * 5 // 4 + 20_000 * trajectories.episodes + 65_536
+
+
+def _reserve(file: Path, size: int) -> None:
+    """Raise `OSError` now if the disk cannot take that many bytes: HDF5 crashes Python when it runs out."""
+    block = bytes(1 << 20)
+    with file.open("wb") as writer:
+        for start in range(0, size, len(block)):
+            writer.write(block[: size - start])
+        writer.flush()
+        os.fsync(writer.fileno())
+    file.unlink()
+
+
 def _episodes(trajectories: Trajectories) -> Iterator[Any]:
     from minari.data_collector import EpisodeBuffer
 
     for start, end in zip(trajectories.episode_starts, trajectories.episode_ends, strict=True):
         rows = slice(start, end)
         last = trajectories.next_observations[end - 1 : end]
-        yield EpisodeBuffer(
-            observations=np.concatenate([trajectories.observations[rows], last]),  # pyright: ignore
-            actions=trajectories.actions[rows],  # pyright: ignore
-            rewards=trajectories.rewards[rows],  # pyright: ignore
-            terminations=trajectories.terminations[rows],  # pyright: ignore
-            truncations=trajectories.truncations[rows],  # pyright: ignore
-        )
+        arrays: dict[str, Any] = {field: getattr(trajectories, field)[rows] for field in ROW_FIELDS}
+        arrays["observations"] = np.concatenate([trajectories.observations[rows], last])
+        yield EpisodeBuffer(**arrays)
 
 
 def _replace(path: Path, partial: Path) -> None:
@@ -210,22 +226,17 @@ def _flatten(
     if not episodes:
         raise DatasetError("the dataset holds no episodes")
     lengths = np.array([len(episode["rewards"]) for episode in episodes])
-    observations = []
-    for index, episode in enumerate(episodes):
-        rows = _observation_rows(episode["observations"], keys)
-        if len(rows) != lengths[index] + 1:
-            raise DatasetError(
-                f"observations of episode {index} must have {lengths[index] + 1} rows "
-                f"(one more than its rewards), got {len(rows)}"
-            )
-        observations.append(rows)
-    joined = {key: np.concatenate([episode[key] for episode in episodes]) for key in ROW_FIELDS}
+    rows = {field: [episode[field] for episode in episodes] for field in ROW_FIELDS}
+    states = [_observation_rows(episode["observations"], keys) for episode in episodes]
+    _check_parts("observations", states, lengths + 1)
+    for field, parts in rows.items():
+        _check_parts(field, parts, lengths)
     own = metadata.get(METADATA_KEY, {})
     references = [metadata[key] for key in ("ref_min_score", "ref_max_score") if key in metadata]
     return Trajectories(
-        observations=np.concatenate([rows[:-1] for rows in observations]),
-        next_observations=np.concatenate([rows[1:] for rows in observations]),
-        **joined,
+        observations=np.concatenate([state[:-1] for state in states]),
+        next_observations=np.concatenate([state[1:] for state in states]),
+        **{field: np.concatenate(parts) for field, parts in rows.items()},
         episode_ends=np.cumsum(lengths),
         action_low=action_space.low,
         action_high=action_space.high,
@@ -238,7 +249,14 @@ def _flatten(
     )
 
 
-ROW_FIELDS = ("actions", "rewards", "terminations", "truncations")
+def _check_parts(field: str, parts: list[np.ndarray], lengths: np.ndarray) -> None:
+    """Refuse episodes whose arrays do not go with their rewards, or with the first episode's width."""
+    for episode, (part, length) in enumerate(zip(parts, lengths, strict=True)):
+        if part.shape != (length, *parts[0].shape[1:]):
+            raise DatasetError(
+                f"{field} of episode {episode} must have shape {(int(length), *parts[0].shape[1:])}, "
+                f"got {part.shape}"
+            )
 
 
 def _observation_rows(observations: Any, keys: Sequence[str]) -> Float32[np.ndarray, "rows observation"]:
