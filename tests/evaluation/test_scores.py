@@ -129,7 +129,7 @@ def test_episodes_of_a_seed_do_not_widen_the_interval():
 def test_a_return_that_is_not_a_number_names_its_seed_and_episode():
     returns = np.ones((2, 3))
     returns[1, 2] = np.nan
-    with pytest.raises(LangevinError, match="seed 1, episode 2 .* nan"):
+    with pytest.raises(LangevinError, match=r"seed 1, episode 2 .* nan"):
         score_summary(returns, get_task("pointmaze/umaze"))
 
 
