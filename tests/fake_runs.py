@@ -84,24 +84,16 @@ def fake_fidelity(
 ) -> dict:
     """A fidelity report in which refinement trades accuracy for legality."""
     rows, curves = [], []
-    steps = np.arange(1, 100)
+    steps = np.arange(100)
     hardness = {"data": 0.02, "medium": 0.6, "good": 0.8, "random": 1.0}
     hardness = {policy: hardness[policy] for policy in policies}
     for source in data:
         for policy, hard in hardness.items():
             error = {str(step): round(2.6 * hard * (step / 99) ** 2 + 0.001, 4) for step in (10, 50, 99)}
             legal = round(1 - 0.75 * hard, 2)
-            rows.append(
-                {
-                    "data": source,
-                    "policy": policy,
-                    "model": "ensemble",
-                    "error": error,
-                    "legal": legal,
-                    "rollouts": 128,
-                }
-            )
             for strength in strengths:
+                shared = {"data": source, "policy": policy, "strength": strength, "rollouts": 128}
+                rows.append(shared | {"model": "ensemble", "refinement": 0, "error": error, "legal": legal})
                 for refinement in (1, 2, 3):
                     prior = 1 - strength
                     refined = {
@@ -109,22 +101,16 @@ def fake_fidelity(
                         for k, v in error.items()
                     }
                     share = min(1.0, legal + (1 - legal) * (0.3 + 0.6 * prior) + 0.02 * refinement)
+                    half_width = {step: round(0.1 * value, 4) for step, value in refined.items()}
                     rows.append(
-                        {
-                            "data": source,
-                            "policy": policy,
-                            "model": "refined",
-                            "strength": strength,
-                            "refinement": refinement,
-                            "error": refined,
-                            "legal": round(share, 3),
-                            "rollouts": 128,
-                        }
+                        shared
+                        | {"model": "refined", "refinement": refinement, "legal": round(share, 3)}
+                        | {"error": refined, "error_half_width": half_width}
                     )
     for policy, hard in hardness.items():
-        for label, factor in (("ensemble", 1.0), ("refined, k = 1", 0.8), ("refined, k = 2", 0.7)):
+        for label, factor in (("ensemble", 1.0), ("refined 1x", 0.8), ("refined 2x", 0.7)):
             floor = 0.0005 if label == "ensemble" else 0.02
-            errors = floor + 2.6 * hard * factor * (steps / 99) ** 2
+            errors = (steps > 0) * floor + 2.6 * hard * factor * (steps / 99) ** 2
             curves.append(
                 {
                     "label": label,

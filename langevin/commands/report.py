@@ -18,9 +18,9 @@ from langevin.report.table import print_results
 class Report:
     """Put the results of runs on one self-contained HTML page.
 
+    Examples:
     langevin report runs/td3bc runs/dydiff -o report.html
-
-    langevin report runs            (every run in a folder)
+    langevin report runs/demo
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]

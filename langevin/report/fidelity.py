@@ -26,14 +26,13 @@ REFINED = tuple(
 
 
 def curve_styles(curves: Sequence[dict]) -> dict[str, SeriesStyle]:
-    """A style for each label, the same in every panel: ensembles dashed vermillion, refined ones by their
-    `k = 2`.
+    """A style for each label, the same in every panel: the ensemble dashed, refined ones by their number.
 
     Labels that name no iteration, or the same one twice, are styled in order.
     """
     labels = list(dict.fromkeys(str(curve.get("label", "")) for curve in curves))
     refined = [label for label in labels if not label.lower().startswith("ensemble")]
-    iterations = [re.search(r"k = (\d+)", label) for label in refined]
+    iterations = [re.search(r"refined\D*(\d+)", label) for label in refined]
     places = [int(found[1]) if found else place for place, found in enumerate(iterations)]
     places = places if len(set(places)) == len(places) else range(len(refined))
     styles = {label: refinement_style(place) for label, place in zip(refined, places, strict=True)}
@@ -51,11 +50,14 @@ def policy_words(policy: str) -> str:
 
 
 def draw_error_by_step(ax: Axes, curves: Sequence[dict], styles: dict[str, SeriesStyle]) -> None:
-    """Position error (maze cells, logarithmic axis) by rollout step, with bands where the report has them."""
+    """Position error (maze cells, logarithmic axis) by step, with bands where the report has them.
+
+    An entry's place is its step: the first is the start, whose error is zero and has no logarithm.
+    """
     ax.set_yscale("log")
     for curve in curves:
         style, label = styles[str(curve.get("label", ""))], str(curve.get("label", ""))
-        steps = np.arange(1, len(curve["error_by_step"]) + 1)
+        steps = np.arange(len(curve["error_by_step"]))
         error = _positive(curve["error_by_step"])
         if curve.get("low") is not None and curve.get("high") is not None:
             ax.fill_between(
@@ -120,6 +122,19 @@ def error_by_horizon(fidelity: Fidelity) -> Figure | None:
 def groups_of(rows: Sequence[dict]) -> list[tuple[str, str]]:
     """The (data, policy) pairs of the rows, in order of appearance."""
     return list(dict.fromkeys((str(row.get("data", "")), row["policy"]) for row in rows))
+
+
+def distinct_rows(rows: Sequence[dict]) -> list[dict]:
+    """The rows without repeated ensembles: those have no conditioning strength, so one stands for all."""
+    seen: set[tuple] = set()
+    kept = []
+    for row in rows:
+        same = (row.get("data"), row["policy"], row["legal"], *sorted(row["error"].items()))
+        if row["model"] == "ensemble" and same in seen:
+            continue
+        kept.append(row)
+        seen |= {same} if row["model"] == "ensemble" else set()
+    return kept
 
 
 def last_step(rows: Sequence[dict]) -> str:

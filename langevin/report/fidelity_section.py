@@ -1,5 +1,6 @@
 """The chapter on how far a world model can be trusted, from fidelity.json."""
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
@@ -7,6 +8,7 @@ from langevin.report.fidelity import (
     ENSEMBLE,
     Fidelity,
     curve_styles,
+    distinct_rows,
     error_panel,
     groups_of,
     policies_of,
@@ -18,6 +20,7 @@ from langevin.report.html import legend, panels
 from langevin.report.table import DASH, number
 
 ALL_ROWS_SHOWN = 24
+BAND = "the 95% interval of the mean over start states, of one trained model"
 
 
 def fidelity_chapter(report: Fidelity, identity: str) -> str:
@@ -25,7 +28,7 @@ def fidelity_chapter(report: Fidelity, identity: str) -> str:
 
     `identity` tells the drawings of several reports on one page apart.
     """
-    rows, curves = report.get("rows", []), report.get("curves", [])
+    rows, curves = distinct_rows(report.get("rows", [])), report.get("curves", [])
     sentences = "".join(f"<p>{escape(str(sentence))}</p>" for sentence in report.get("verdict", []))
     parts = [f'<div class="verdict">{sentences}</div>' if sentences else ""]
     parts.append(
@@ -37,7 +40,7 @@ def fidelity_chapter(report: Fidelity, identity: str) -> str:
     if curves:
         parts.append(_errors(report, identity))
     if rows:
-        parts += [_trade_off(rows, identity), _tables(report)]
+        parts += [_trade_off(rows, identity), _tables(rows, shown_strength(rows, report.get("strength")))]
     return "".join(parts)
 
 
@@ -46,7 +49,7 @@ def _errors(report: Fidelity, identity: str) -> str:
     figures = [(error_panel(report, policy), f"error by step, {policy}") for policy in policies_of(curves)]
     note = "Error on a logarithmic axis."
     if any(curve.get("low") is not None for curve in curves):
-        note += f" Bands show {escape(str(report.get('band', 'the spread over rollouts')))}."
+        note += f" Bands show {escape(str(report.get('band', BAND)))}."
     drawing = panels(figures, f"error-{identity}")
     return f'{legend(curve_styles(curves))}{drawing}<p class="note">{note}</p>'
 
@@ -68,9 +71,10 @@ def _trade_off(rows: Sequence[dict], identity: str) -> str:
     )
 
 
-def _tables(report: Fidelity) -> str:
-    rows, strength = report["rows"], shown_strength(report)
+def _tables(rows: Sequence[dict], strength: float | int | None) -> str:
     note = "Bold: the best of its group."
+    if any("error_half_width" in row for row in rows):
+        note += f" &plusmn;: {BAND}."
     if strength is None:
         return f'{html_fidelity_table(rows)}<p class="note">{note}</p>'
     shown = [row for row in rows if row["model"] == "ensemble" or row.get("strength") == strength]
@@ -104,18 +108,16 @@ def html_fidelity_table(rows: Sequence[dict]) -> str:
     )
 
 
-def shown_strength(fidelity: Fidelity) -> float | int | None:
+def shown_strength(rows: Sequence[dict], own: float | int | None = None) -> float | int | None:
     """The strength whose rows the first table shows; None when the rows are few enough to show all.
 
-    It is the report's own `strength`, or without that key the one with the most rows (the larger of equals).
+    It is the run's `own`, or if that is not known the one with the most rows (the larger of equals).
     """
-    rows = fidelity.get("rows", [])
-    strengths = [
-        row["strength"] for row in rows if row["model"] != "ensemble" and row.get("strength") is not None
-    ]
-    if len(rows) <= ALL_ROWS_SHOWN or len(set(strengths)) < 2:
+    refined = [row for row in rows if row["model"] != "ensemble" and row.get("strength") is not None]
+    counts = Counter(row["strength"] for row in refined)
+    if len(rows) <= ALL_ROWS_SHOWN or len(counts) < 2:
         return None
-    return fidelity.get("strength", max(set(strengths), key=lambda value: (strengths.count(value), value)))
+    return own if own in counts else max(counts, key=lambda strength: (counts[strength], strength))
 
 
 def _fidelity_row(
@@ -128,9 +130,10 @@ def _fidelity_row(
     cells.append(f'<td class="number">{DASH if ensemble or strength is None else f"{strength:g}"}</td>')
     for step in horizons:
         error = row["error"].get(step)
-        cells.append(
-            f'<td class="number">{_bold(number(error, 3), error is not None and error == best[step])}</td>'
-        )
+        text = _bold(number(error, 3), error is not None and error == best[step])
+        half_width = row.get("error_half_width", {}).get(step)
+        spread = f" <small>&plusmn; {number(half_width, 3)}</small>" if half_width is not None else ""
+        cells.append(f'<td class="number">{text}{spread}</td>')
     percent = 100 * row["legal"]
     bar = f'<span class="bar" aria-hidden="true"><i style="width:{percent:.1f}%"></i></span>'
     cells.append(f'<td class="share">{bar}{_bold(f"{percent:.0f}%", row["legal"] == most_legal)}</td>')

@@ -155,6 +155,8 @@ def check_fidelity(fidelity: Record, where: str) -> None:
             raise _broken(where, f"rows[{place}].strength", "a number", row["strength"])
         if row["model"] != "ensemble" and not _is_number(row.get("refinement")):
             raise _broken(where, f"rows[{place}].refinement", "a number", row.get("refinement"))
+        if not isinstance(row.get("error_half_width", {}), dict):
+            raise _broken(where, f"rows[{place}].error_half_width", "an object", row["error_half_width"])
         if not all(step.isdigit() and _is_number(error) for step, error in row["error"].items()):
             raise _broken(where, f"rows[{place}].error", "numbers by step", row["error"])
     for place, curve in enumerate(fidelity.get("curves", [])):
@@ -208,10 +210,12 @@ def _read_config(path: Path) -> Record:
 
 
 def _read_pictures(folder: Path) -> list[Picture]:
+    """In the order of their captions, those without one last."""
     captions_path = folder / "captions.json"
     captions = _read_json(captions_path) if captions_path.is_file() else {}
     pictures = []
-    for path in sorted(folder.glob("*.png")):
+    order = {name: place for place, name in enumerate(captions)}
+    for path in sorted(folder.glob("*.png"), key=lambda path: (order.get(path.name, len(order)), path.name)):
         caption = str(captions.get(path.name) or path.stem.replace("_", " ").replace("-", " ").capitalize())
         pictures.append(Picture(path, caption))
     return pictures

@@ -26,6 +26,7 @@ from langevin.report.style import SeriesStyle, series_style
 from langevin.report.table import MINUS, duration, html_results_table, is_small_scale, score_span
 
 MOST_SPARKS = 30
+MOST_FULL_WIDTH = 2
 ERROR_FIGURE = "error_by_horizon.png"
 
 
@@ -122,7 +123,12 @@ def pictures(runs: Sequence[Run]) -> str:
     parts = []
     for run in runs:
         drawn_below = {ERROR_FIGURE} if run.fidelity and run.fidelity.get("curves") else set()
-        figures = [_picture(picture) for picture in run.pictures if picture.path.name not in drawn_below]
+        drawn = [_picture(picture) for picture in run.pictures if picture.path.name not in drawn_below]
+        roomy = sum(wide for _, wide in drawn) <= MOST_FULL_WIDTH
+        figures = [
+            f'<figure class="{"wide-picture" if wide and roomy else "picture"}">{html}</figure>'
+            for html, wide in drawn
+        ]
         body = f'<div class="panels">{"".join(figures)}</div>' if figures else ""
         parts.append(section(_name(run, runs), body) if len(runs) > 1 else body)
     return "".join(parts)
@@ -244,17 +250,18 @@ def _spark(curve: Curve | None, name: str) -> str:
     )
 
 
-def _picture(picture: Picture) -> str:
+def _picture(picture: Picture) -> tuple[str, bool]:
+    """A picture with its caption, and whether it is much wider than high."""
     content = picture.path.read_bytes()
     if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
         raise UsageError(f"{picture.path} is not a PNG picture; delete it, or draw it again")
     width, height = struct.unpack(">II", content[16:24])
-    kind = ' class="wide-picture"' if width > 1.45 * height else ""
     data = base64.b64encode(content).decode()
-    return (
-        f'<figure{kind}><img alt="{escape(picture.caption)}" width="{width}" height="{height}" '
-        f'src="data:image/png;base64,{data}"><figcaption>{escape(picture.caption)}</figcaption></figure>'
+    html = (
+        f'<img alt="{escape(picture.caption)}" width="{width}" height="{height}" '
+        f'src="data:image/png;base64,{data}"><figcaption>{escape(picture.caption)}</figcaption>'
     )
+    return html, width > 1.45 * height
 
 
 def _name(run: Run, runs: Sequence[Run]) -> str:

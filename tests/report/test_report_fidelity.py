@@ -9,6 +9,7 @@ from fake_runs import fake_fidelity
 from langevin.report.fidelity import (
     ENSEMBLE,
     curve_styles,
+    distinct_rows,
     error_by_horizon,
     error_panel,
     groups_of,
@@ -29,8 +30,9 @@ def test_an_error_panel_draws_one_policy_over_the_steps_of_its_rollouts():
     drawn = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
     assert set(drawn) == set(expected)
     for label, line in drawn.items():
-        np.testing.assert_allclose(line.get_ydata(), expected[label])
-        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 100))
+        np.testing.assert_allclose(line.get_ydata()[1:], expected[label][1:])
+        assert np.isnan(line.get_ydata()[0])
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(100))
     assert ax.get_yscale() == "log"
 
 
@@ -39,7 +41,7 @@ def test_panels_share_their_error_axis_and_nothing_is_cut_off():
     limits = {error_panel(report, policy).axes[0].get_ylim() for policy in ("data", "random")}
     assert len(limits) == 1
     low, high = limits.pop()
-    errors = [error for curve in report["curves"] for error in curve["error_by_step"]]
+    errors = [error for curve in report["curves"] for error in curve["error_by_step"][1:]]
     assert low < min(errors)
     assert max(errors) < high
 
@@ -53,11 +55,11 @@ def test_an_error_of_zero_is_left_out_of_the_logarithmic_axis():
 
 
 def test_an_iteration_looks_the_same_in_every_figure():
-    labels = ["refined, k = 2", "ensemble", "refined, k = 0"]
+    labels = ["refined, k = 2", "ensemble", "refined 1x"]
     styles = curve_styles([{"label": label} for label in labels])
     assert styles["ensemble"] == ENSEMBLE
     assert styles["refined, k = 2"] == refinement_style(2)
-    assert styles["refined, k = 0"] == refinement_style(0)
+    assert styles["refined 1x"] == refinement_style(1)
     assert len({style.color_name for style in (ENSEMBLE, *map(refinement_style, range(4)))}) == 5
 
 
@@ -117,14 +119,27 @@ def test_the_table_sets_the_best_of_each_group_in_bold():
     assert "refined, k = 2 0.5 0.300 1.500 84% 128" in text_of(html)
 
 
+def test_an_ensemble_repeated_for_each_strength_is_shown_once():
+    rows = fake_fidelity(strengths=(0.0, 1.0), policies=("data", "medium"))["rows"]
+    assert sum(row["model"] == "ensemble" for row in rows) == 4
+    kept = distinct_rows(rows)
+    assert [row["policy"] for row in kept if row["model"] == "ensemble"] == ["data", "medium"]
+    assert [row for row in kept if row["model"] == "refined"] == [
+        row for row in rows if row["model"] == "refined"
+    ]
+    rows[4]["legal"] += 0.01
+    assert sum(row["model"] == "ensemble" for row in distinct_rows(rows)) == 3
+
+
 def test_a_long_report_shows_one_strength_and_keeps_the_rest_at_hand():
-    assert shown_strength(fake_fidelity(strengths=(0.5,))) is None
+    assert shown_strength(fake_fidelity(strengths=(0.5,))["rows"]) is None
     report = fake_fidelity()
-    assert shown_strength(report) == 1.0
-    assert shown_strength(report | {"strength": 0.5}) == 0.5
+    assert shown_strength(report["rows"]) == 1.0
+    assert shown_strength(report["rows"], 0.5) == 0.5
     first, rest = fidelity_chapter(report | {"strength": 0.5}, "0").split("<details>")
     assert first.count('<th scope="row">') == 4 * (1 + 3)
-    assert rest.count('<th scope="row">') == len(report["rows"])
+    assert rest.count('<th scope="row">') == 4 * (1 + 3 * 3)
+    assert "conditioning strength 0.5" in first
 
 
 def test_the_verdict_comes_first_and_is_text():

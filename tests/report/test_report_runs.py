@@ -14,7 +14,7 @@ def test_a_run_is_read_whole(tmp_path):
     (folder / "figures").mkdir()
     (folder / "figures" / "a_b.png").write_bytes(b"")
     (folder / "figures" / "c.png").write_bytes(b"")
-    (folder / "figures" / "captions.json").write_text('{"c.png": "What c shows."}')
+    (folder / "figures" / "captions.json").write_text('{"c.png": "What c shows.", "gone.png": "?"}')
     run = read_run(folder)
     assert (run.label, run.dataset, run.seeds, run.preset) == (
         "TD3+BC + DyDiff",
@@ -24,7 +24,7 @@ def test_a_run_is_read_whole(tmp_path):
     )
     assert len(run.metrics) == 4 * 3 * 2
     assert run.config["commit"] == "0123456789abcdef0123"
-    assert [picture.caption for picture in run.pictures] == ["A b", "What c shows."]
+    assert [picture.caption for picture in run.pictures] == ["What c shows.", "A b"]
     assert run.fidelity is None
 
 
@@ -128,7 +128,7 @@ def test_a_broken_field_of_the_summary_is_named(tmp_path, change, message):
         ("rows", {"refinement": None}, r"rows\[1\]\.refinement"),
         ("rows", {"error": {"ten": 1.0}}, r"rows\[1\]\.error"),
         ("curves", {"error_by_step": []}, r"curves\[1\]\.error_by_step"),
-        ("curves", {"low": [1.0]}, r"curves\[1\]\.low.* a list of 99 numbers"),
+        ("curves", {"low": [1.0]}, r"curves\[1\]\.low.* a list of 100 numbers"),
     ],
 )
 def test_a_broken_part_of_the_fidelity_report_is_named(place, change, message):
