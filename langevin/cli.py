@@ -1,0 +1,111 @@
+"""The command line: finds the command, runs it, turns errors into one sentence and an exit code."""
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+import langevin
+from langevin.errors import LangevinError, UsageError
+
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "demo": ("demo", "Demo", "the main job, small: a planner and a world model against offline learners"),
+    "data list": ("data", "ListDatasets", "datasets on disk and those that can be made here"),
+    "data info": ("data", "Info", "a dataset's size, returns, scores and recipe"),
+    "data make": ("data", "Make", "make a dataset in its simulator, without a download"),
+    "data check": ("data", "Check", "look for what would spoil a training run"),
+    "train": ("train", "Train", "train several seeds at once from logged data, and evaluate them"),
+    "evaluate": ("evaluate", "Evaluate", "run a trained policy in the real environment"),
+    "fidelity": ("fidelity", "Fidelity", "how far a world model can be trusted"),
+    "report": ("report", "Report", "one self-contained HTML page from finished runs"),
+    "bench": ("bench", "Bench", "updates per second on this machine"),
+}
+"""Command -> module in langevin.commands, class in it, one line of help. Modules are imported when called for."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 ok, 1 failed, 2 bad usage."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code."""
+    if arguments in (["--version"], ["-V"]):
+        print(f"langevin {langevin.__version__}")
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    found = find_command(arguments)
+    if found is None:
+        return bad_usage(arguments)
+    name, rest = found
+    module, class_name, _ = COMMANDS[name]
+    from langevin.training.compile_cache import enable_compile_cache
+
+    try:
+        command: Any = getattr(import_module(f"langevin.commands.{module}"), class_name)
+        enable_compile_cache()
+        tyro.cli(command, args=rest, prog=f"langevin {name}").run()
+    except UsageError as error:
+        return complain(error, 2)
+    except LangevinError as error:
+        return complain(error, 1)
+    except KeyboardInterrupt:
+        return complain("stopped; go on with --resume where the command has it", 1)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        return 0
+    except SystemExit as stop:  # tyro: 0 after --help, 2 after arguments it cannot read
+        return stop.code if isinstance(stop.code, int) else 1
+    return 0
+
+
+def find_command(arguments: list[str]) -> tuple[str, list[str]] | None:
+    """The command's name and the arguments after it; None when there is no such command."""
+    for words in (2, 1):
+        name = " ".join(arguments[:words])
+        if name in COMMANDS:
+            return name, arguments[words:]
+    return None
+
+
+def bad_usage(arguments: list[str]) -> int:
+    """Say what was not understood, and what is there."""
+    group = arguments[0]
+    members = [name for name in COMMANDS if name.startswith(f"{group} ")]
+    if members:
+        asked_for_help = any(word in ("-h", "--help") for word in arguments[1:])
+        print(usage(members), file=sys.stdout if asked_for_help else sys.stderr)
+        return 0 if asked_for_help else 2
+    from langevin.envs.tasks import nearest
+
+    return complain(f"there is no command {group!r}; {nearest(group, list(COMMANDS))}", 2)
+
+
+def usage(names: Sequence[str] | None = None) -> str:
+    """The commands, a line each."""
+    chosen = names or list(COMMANDS)
+    lines = [f"  langevin {name:<12} {COMMANDS[name][2]}" for name in chosen]
+    return "\n".join([
+        "Offline reinforcement learning with diffusion models, as planners and as world models.",
+        "",
+        *lines,
+        "",
+        "langevin COMMAND --help explains a command and gives examples.",
+    ])  # fmt: skip
+
+
+def complain(error: object, code: int) -> int:
+    """One sentence on standard error."""
+    Console(stderr=True, soft_wrap=True).print(f"langevin: {error}", style="red", markup=False, highlight=False)
+    return code
+
+
+if __name__ == "__main__":
+    main()

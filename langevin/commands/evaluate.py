@@ -1,0 +1,67 @@
+"""`langevin evaluate RUN`: episodes of a finished run's policies in the real environment."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from langevin.envs.tasks import get_task
+from langevin.errors import UsageError
+from langevin.evaluation.episodes import run_episodes
+from langevin.evaluation.scores import score_summary
+from langevin.experiments.pictures import draw_episodes
+from langevin.experiments.runs import EVALUATION_SEED, load_run
+from langevin.progress import BarProgress
+from langevin.report.table import print_results
+from langevin.training.run_folder import read_summary, write_summary
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Run a trained policy in the real environment and update the run's summary.
+
+    Examples:
+    langevin evaluate runs/td3bc-pointmaze-umaze-v0
+    langevin evaluate runs/diffuser-pointmaze-umaze-v0 --episodes 200
+    """
+
+    run_folder: tyro.conf.Positional[Path]
+    """The folder of a finished run."""
+    episodes: int = 100
+    """Episodes a seed."""
+    task: str | None = None
+    """Evaluate in another task of the same shape; the run's summary is then left as it is."""
+    seed: int = EVALUATION_SEED
+    """Where start states are drawn from."""
+    json: bool = False
+    """Print the result as one JSON object."""
+
+    def run(self) -> dict[str, Any]:
+        """Evaluate, draw the paths, write summary.json, print the table."""
+        if self.episodes < 1:
+            raise UsageError(f"--episodes must be at least 1, got {self.episodes}")
+        loaded = load_run(self.run_folder)
+        task = get_task(self.task) if self.task else loaded.system.task
+        if task.observation_size != loaded.system.observation_size:
+            raise UsageError(
+                f"task {task.id} has {task.observation_size} observation dimensions, the run's policy "
+                f"{loaded.system.observation_size}"
+            )
+        episodes = run_episodes(
+            loaded.policies, task, seeds=len(loaded.config.seeds), episodes=self.episodes, seed=self.seed,
+            keep_observations=True, progress=BarProgress(),
+        )  # fmt: skip
+        summary = read_summary(self.run_folder) | score_summary(np.asarray(episodes.returns), task)
+        summary |= {"episodes": self.episodes, "task": task.id}
+        if self.task is None:
+            write_summary(self.run_folder, summary)
+            draw_episodes(self.run_folder, task, loaded.policies, episodes)
+        if self.json:
+            print(json.dumps(summary))
+        else:
+            print_results([summary], Console())
+        return summary

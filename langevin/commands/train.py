@@ -1,0 +1,100 @@
+"""`langevin train ALGORITHM`: train several seeds at once, evaluate them, leave a run folder."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tomllib
+import tyro
+from rich.console import Console
+
+from langevin.errors import UsageError
+from langevin.experiments.runs import RunRequest, require_algorithm, run
+from langevin.progress import BarProgress
+from langevin.report.table import print_results
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a controller from logged data, several seeds in one program, and evaluate it.
+
+    Examples:
+    langevin train td3bc --dataset pointmaze/umaze-v0
+    langevin train dydiff --dataset pointmaze/umaze-v0 --base td3bc --seeds 5 --steps 100000
+    langevin train diffuser --dataset pointmaze/medium-v0 --out runs/planner
+    langevin train dydiff --dataset pointmaze/umaze-v0 --set strength=0.25 --set learner.alpha=1.0
+    """
+
+    algorithm: tyro.conf.Positional[str]
+    """bc, td3bc, dydiff or diffuser."""
+    dataset: str
+    """Dataset id, or the path of a Minari dataset (see langevin data list)."""
+    base: str | None = None
+    """The learner an add-on such as dydiff stands on (default td3bc)."""
+    preset: str = "cpu"
+    """Which settings to start from: cpu (minutes on two cores) or paper."""
+    seeds: int = 3
+    """Number of seeds: 0, 1, …"""
+    steps: int | None = None
+    """Gradient steps of the policy (default: the preset's)."""
+    episodes: int = 100
+    """Evaluation episodes a seed at the end."""
+    out: Path | None = None
+    """Run folder (default: runs/<algorithm>-<dataset>)."""
+    resume: bool = False
+    """Go on with the run in the folder; it ends as if it had never stopped."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """KEY=VALUE: change one setting (dots reach nested ones); may be given several times."""
+    json: bool = False
+    """Print the summary as one JSON object."""
+
+    def run(self) -> dict[str, Any]:
+        """Train, evaluate, and print where the run folder is."""
+        require_algorithm(self.algorithm)
+        for name, least in (("seeds", 1), ("episodes", 1), ("steps", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"--{name} must be at least {least}, got {value}")
+        overrides = dict(map(parse_setting, self.set))
+        if self.steps is not None:
+            overrides["steps"] = self.steps
+        request = RunRequest(
+            algorithm=self.algorithm,
+            dataset=self.dataset,
+            out=self.out or default_folder(self.algorithm, self.base, self.dataset),
+            base=self.base,
+            preset=self.preset,
+            seeds=tuple(range(self.seeds)),
+            episodes=self.episodes,
+            overrides=overrides,
+            resume=self.resume,
+        )
+        summary = run(request, progress=BarProgress())
+        if self.json:
+            print(json.dumps(summary))
+        else:
+            console = Console()
+            print_results([summary], console)
+            console.print(f"The run is in {request.out}", highlight=False)
+        return summary
+
+
+def default_folder(algorithm: str, base: str | None, dataset: str) -> Path:
+    """Where a run goes when nobody says."""
+    words = [algorithm, *([base] if base else []), dataset.strip("/").replace("/", "-")]
+    return Path("runs") / "-".join(words)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """"learner.alpha=1.0" as a key and a TOML value; a bare word is a string.
+
+    Raises UsageError where there is no "=".
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set takes KEY=VALUE, got {text!r}")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value

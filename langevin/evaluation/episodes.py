@@ -1,0 +1,91 @@
+"""Episodes in the real environment, for all seeds at once."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from langevin.envs.stepping import make_simulator
+from langevin.envs.tasks import Task
+from langevin.policies.base import Policy
+from langevin.progress import AbstractProgress, SilentProgress
+
+
+class Episodes(eqx.Module):
+    """What happened in the environment. Rows after an episode's end repeat its last observation.
+
+    returns: undiscounted sum of rewards. observations: `steps` + 1 of them, the first is the start.
+    """
+
+    returns: Float[np.ndarray, "seeds episodes"]
+    lengths: Any
+    observations: Float[np.ndarray, "seeds episodes states observation"] | None
+
+
+@eqx.filter_jit
+def _start(policies: Policy, batch_size: int) -> Any:
+    return eqx.filter_vmap(lambda policy: policy.start(batch_size))(policies)
+
+
+@eqx.filter_jit
+def act_all(
+    policies: Policy,
+    observations: Float[Array, "seeds batch observation"],
+    memories: Any,
+    keys: PRNGKeyArray,
+) -> tuple[Float[Array, "seeds batch action"], Any]:
+    """Every seed's policy on its own batch, one seed after the other.
+
+    A map and not a vmap: a planner's "plan only when due" is a branch, and vmap would take both sides of it.
+    """
+    arrays, static = eqx.partition(policies, eqx.is_array)
+
+    def one(inputs):
+        policy_arrays, observations, memory, key = inputs
+        return eqx.combine(policy_arrays, static).act(observations, memory, key=key)
+
+    return jax.lax.map(one, (arrays, observations, memories, keys))
+
+
+def run_episodes(
+    policies: Policy,
+    task: Task,
+    *,
+    seeds: int,
+    episodes: int,
+    seed: int,
+    keep_observations: bool = False,
+    progress: AbstractProgress = SilentProgress(),  # noqa: B008 - stateless
+) -> Episodes:
+    """Run `episodes` episodes of every seed's policy (a pytree stacked over `seeds`).
+
+    Start states are drawn from `seed` for all of them: seed i's episode j starts where no other one does. An
+    episode ends at a terminal state or after the task's `max_steps`; rewards after that are not counted, the
+    reward of the ending step is.
+    """
+    batch = seeds * episodes
+    simulator = make_simulator(task, batch)
+    observations = simulator.reset(np.random.default_rng(seed))
+    memories = _start(policies, episodes)
+    returns, lengths = np.zeros(batch), np.zeros(batch, np.int64)
+    running = np.ones(batch, bool)
+    history = [observations.copy()]
+    key = jax.random.key(seed)
+    with progress.track(task.max_steps, f"{batch} episodes of {task.id}") as advance:
+        for step in range(task.max_steps):
+            keys = jax.random.split(jax.random.fold_in(key, step), seeds)
+            shaped = np.asarray(observations, np.float32).reshape(seeds, episodes, -1)
+            actions, memories = act_all(policies, shaped, memories, keys)
+            observations, rewards, terminations = simulator.step(np.asarray(actions).reshape(batch, -1))
+            returns += np.where(running, rewards, 0.0)
+            lengths += running
+            running = running & ~np.asarray(terminations, bool)
+            if keep_observations:
+                history.append(np.where(running[:, None], observations, history[-1]))
+            advance(1)
+            if not running.any():
+                break
+    kept = np.stack(history, axis=1).reshape(seeds, episodes, len(history), -1) if keep_observations else None
+    return Episodes(returns.reshape(seeds, episodes), lengths.reshape(seeds, episodes), kept)

@@ -1,0 +1,212 @@
+"""How far a world model can be trusted: its rollouts against the simulator replaying the same actions.
+
+Two numbers, always together. The *error*: distance between imagined and true position, step by step, under the same
+actions (DyDiff, Figures 4 and 7). The *legal share*: rollouts with no state inside a wall (Figures 8, 9). A model can
+have either without the other: one that ignores the actions draws legal paths that are not the policy's, one that
+obeys them drives through walls it has never met.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from langevin.dynamics.ensemble import replay, rollout
+from langevin.envs.behaviours import along_the_way, next_cells, straight_to, wandering_actions
+from langevin.envs.stepping import make_simulator
+from langevin.envs.tasks import Task
+from langevin.imagination.worlds import Act, DyDiffWorld, act_along
+
+REPORTED_STEPS = (10, 50, 99)
+POLICY_NAMES = ("data", "random", "medium", "good")
+"""data: actions from the dataset. random: Ornstein-Uhlenbeck noise. medium: drives straight at the goal, walls or not.
+good: the waypoint controller, to the task's goal. A run's own policy is added as "trained"."""
+
+Behaviour = Callable[..., tuple[Float[Array, "rollouts horizon action"], Act | None]]
+
+
+class Refinements(eqx.Module):
+    """Imagined states before (index 0, the ensemble's) and after each refinement, and the actions each was given."""
+
+    observations: list[Float[Array, "rollouts horizon observation"]]
+    actions: list[Float[Array, "rollouts horizon action"]]
+
+
+def closed_loop_policies(task: Task) -> dict[str, Act]:
+    """The reference behaviours that react to what they see."""
+    assert task.maze is not None
+    maze, table = task.maze, next_cells(task.maze)
+    return {
+        "medium": lambda observations, *, key: straight_to(maze.goal, observations),
+        "good": lambda observations, *, key: along_the_way(maze, table, observations),
+    }
+
+
+@eqx.filter_jit
+def refine_closed_loop(
+    world: DyDiffWorld,
+    act: Act,
+    starts: Float[Array, "rollouts observation"],
+    horizon: int,
+    refinements: int,
+    *,
+    key: PRNGKeyArray,
+) -> Refinements:
+    """A policy rolled out in the ensemble, then refined again and again, acting anew after each time."""
+    rollout_key, key = jax.random.split(key)
+    observations, actions = rollout(act, world.dynamics, starts, horizon, key=rollout_key)
+    return _refine(world, starts, observations, actions, act, refinements, key=key)
+
+
+@eqx.filter_jit
+def refine_open_loop(
+    world: DyDiffWorld,
+    starts: Float[Array, "rollouts observation"],
+    actions: Float[Array, "rollouts horizon action"],
+    refinements: int,
+    *,
+    key: PRNGKeyArray,
+) -> Refinements:
+    """Given actions replayed in the ensemble; each refinement is a fresh sample under the same actions."""
+    replay_key, key = jax.random.split(key)
+    observations = replay(world.dynamics, starts, actions[:, :-1], key=replay_key)
+    return _refine(world, starts, observations, actions, None, refinements, key=key)
+
+
+def _refine(world, starts, observations, actions, act, refinements, *, key) -> Refinements:
+    states, given = [observations], [actions]
+    for sample_key, act_key in jax.random.split(key, (refinements, 2)):
+        observations = world.refine(starts, actions, key=sample_key)
+        states.append(observations)
+        given.append(actions)
+        actions = actions if act is None else act_along(act, observations, key=act_key)
+    return Refinements(states, given)
+
+
+def simulate(
+    task: Task, starts: Float[Any, "rollouts observation"], actions: Float[Any, "rollouts horizon action"]
+) -> Float[np.ndarray, "rollouts horizon observation"]:
+    """The simulator under the same actions: row t + 1 answers action t."""
+    simulator = make_simulator(task, len(starts))
+    simulator.set_state(np.asarray(starts))
+    rows = [np.asarray(starts, np.float32)]
+    for step in range(actions.shape[1] - 1):
+        rows.append(simulator.step(np.asarray(actions[:, step]))[0])
+    return np.stack(rows, axis=1)
+
+
+def position_errors(
+    imagined: Float[Any, "rollouts horizon observation"], true: Float[Any, "rollouts horizon observation"]
+) -> Float[np.ndarray, "rollouts horizon"]:
+    """Distance between imagined and true positions, in maze cells."""
+    return np.linalg.norm(np.asarray(imagined)[..., :2] - np.asarray(true)[..., :2], axis=-1)
+
+
+def examine(
+    world: DyDiffWorld,
+    task: Task,
+    starts: Float[Array, "rollouts observation"],
+    data_actions: Float[Array, "rollouts horizon action"],
+    trained: Act | None = None,
+    *,
+    refinements: int = 3,
+    key: PRNGKeyArray,
+) -> dict[str, Refinements]:
+    """Refinements of every policy: the data's own windows from their own starts, all others from the same starts."""
+    horizon = data_actions.shape[1]
+    data_key, noise_key, random_key, loop_key = jax.random.split(key, 4)
+    wandering = wandering_actions(len(starts), horizon, task.action_size, key=noise_key)
+    results = {
+        "data": refine_open_loop(world, starts, data_actions, refinements, key=data_key),
+        "random": refine_open_loop(world, starts, wandering, refinements, key=random_key),
+    }
+    policies = closed_loop_policies(task) | ({"trained": trained} if trained else {})
+    for name, act in policies.items():
+        results[name] = refine_closed_loop(world, act, starts, horizon, refinements, key=loop_key)
+    return results
+
+
+def fidelity_rows(task: Task, policy: str, found: Refinements, **labels: Any) -> list[dict[str, Any]]:
+    """One row a refinement: mean position error (in cells) at some steps, its 95% half-width, and the legal share.
+
+    Row 0 is the ensemble. Each is measured against the simulator under the actions *it* was given.
+    """
+    assert task.maze is not None
+    rows = []
+    for index, (observations, actions) in enumerate(zip(found.observations, found.actions, strict=True)):
+        errors = position_errors(observations, simulate(task, np.asarray(observations[:, 0]), actions))
+        legal = np.asarray(task.maze.legal(np.asarray(observations)[..., :2]).all(axis=1))
+        steps = [step for step in REPORTED_STEPS if step < errors.shape[1]]
+        rows.append({
+            **labels,
+            "policy": policy,
+            "model": "refined" if index else "ensemble",
+            "refinement": index,
+            "error": {str(step): float(errors[:, step].mean()) for step in steps},
+            "error_half_width": {
+                str(step): float(1.96 * errors[:, step].std() / np.sqrt(len(errors))) for step in steps
+            },
+            "legal": float(legal.mean()),
+            "rollouts": len(errors),
+        })  # fmt: skip
+    return rows
+
+
+def error_curve(task: Task, policy: str, found: Refinements, refinement: int, label: str) -> dict[str, Any]:
+    """Mean position error by step with its 95% band over start states."""
+    observations, actions = found.observations[refinement], found.actions[refinement]
+    errors = position_errors(observations, simulate(task, np.asarray(observations[:, 0]), actions))
+    mean, half_width = errors.mean(axis=0), 1.96 * errors.std(axis=0) / np.sqrt(len(errors))
+    return {
+        "label": label,
+        "policy": policy,
+        "error_by_step": mean.tolist(),
+        "low": np.maximum(mean - half_width, 0).tolist(),
+        "high": (mean + half_width).tolist(),
+    }
+
+
+def verdict(rows: list[dict[str, Any]]) -> list[str]:
+    """In words: for each policy, which model to trust, and for how long."""
+    return [_sentence(policy, rows) for policy in dict.fromkeys(row["policy"] for row in rows)]
+
+
+def _sentence(policy: str, rows: list[dict[str, Any]]) -> str:
+    of_policy = [row for row in rows if row["policy"] == policy]
+    ensemble = next(row for row in of_policy if row["refinement"] == 0)
+    refined = next(row for row in of_policy if row["refinement"] == 1)
+    last = max(ensemble["error"], key=int)
+    names = {
+        "data": "Under the data's own actions",
+        "random": "Under random actions",
+        "medium": "For a policy that heads straight for the goal, walls or not,",
+        "good": "For a good policy (the waypoint controller)",
+        "trained": "For the policy this run trained",
+    }
+    trusted = [step for step in ensemble["error"] if ensemble["error"][step] < 0.1]
+    reach = f"to within a tenth of a cell up to step {trusted[-1]}" if trusted else "not even for 10 steps"
+    words = (
+        f"{names[policy]} the ensemble is right {reach}; at step {last} it is {ensemble['error'][last]:.2f} cells "
+        f"off with {ensemble['legal']:.0%} of its rollouts legal, refined once {refined['error'][last]:.2f} cells "
+        f"and {refined['legal']:.0%}."
+    )
+    better_error = refined["error"][last] < ensemble["error"][last] - refined["error_half_width"][last]
+    worse_error = refined["error"][last] > ensemble["error"][last] + refined["error_half_width"][last]
+    legal_gain = refined["legal"] - ensemble["legal"]
+    if max(ensemble["error"][last], refined["error"][last]) < 0.1:
+        advice = "Either may be trusted."
+    elif worse_error and legal_gain < 0.1:
+        advice = "Trust the ensemble."
+    elif worse_error:
+        advice = "The refined paths stay in the maze but are not the policy's: trust neither for where it ends up."
+    elif better_error or legal_gain >= 0.1:
+        advice = "The refined rollouts are nearer the truth, but neither says where this policy really ends up."
+        if refined["error"][last] < 0.3:
+            advice = "Trust the refined rollouts."
+    else:
+        advice = "The two are equally far from the truth; trust neither at this horizon."
+    return f"{words} {advice}"

@@ -1,0 +1,80 @@
+"""The demo: the main job, small, from nothing to a page of results."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from langevin.data.sources import open_dataset
+from langevin.data.sources.minari import list_datasets, save_dataset
+from langevin.data.trajectories import Trajectories
+from langevin.envs.collect import make_dataset
+from langevin.experiments.fidelity import fidelity_report, whole_windows
+from langevin.experiments.pictures import draw_run
+from langevin.experiments.runs import RunRequest, load_run, one_seed, run
+from langevin.progress import AbstractProgress
+from langevin.report.page import write_report
+from langevin.training.run_folder import read_summary
+
+TRANSITIONS = 1_000_000
+FIDELITY_ROLLOUTS = 64
+FIDELITY_STRENGTHS = (0.0, 1.0)
+"""Both ends of the knob, beside the preset's own."""
+
+Say = Callable[[str], None]
+
+
+def requests(dataset: str, out: Path, episodes: int) -> list[RunRequest]:
+    """What is compared: three seeds of each learner, two of the planner, at the cpu preset."""
+
+    def request(algorithm: str, folder: str, seeds: int, base: str | None = None) -> RunRequest:
+        return RunRequest(
+            algorithm, dataset, out / folder, base, "cpu", tuple(range(seeds)), episodes,
+            resume=(out / folder).exists(),
+        )  # fmt: skip
+
+    return [
+        request("bc", "bc", 3),
+        request("td3bc", "td3bc", 3),
+        request("dydiff", "dydiff", 3, base="td3bc"),
+        request("diffuser", "diffuser", 2),
+    ]
+
+
+def demo(dataset: str, out: Path, episodes: int, progress: AbstractProgress, say: Say) -> dict[str, Any]:
+    """Data, four runs, their pictures, the world model's fidelity and the page; returns summaries and paths.
+
+    A finished run in `out` is kept; a stopped one goes on where it was.
+    """
+    trajectories = demo_data(dataset, progress, say)
+    summaries = []
+    for request in requests(dataset, out, episodes):
+        if (request.out / "summary.json").is_file():
+            summaries.append(read_summary(request.out))
+            say(f"{summaries[-1]['label']}: already in {request.out}")
+            continue
+        say(f"training {request.algorithm}, {len(request.seeds)} seeds")
+        summaries.append(run(request, trajectories, progress))
+        draw_run(request.out, episodes=30, progress=progress)
+    say("measuring how far the world model can be trusted")
+    fidelity = demo_fidelity(out / "dydiff", trajectories, progress)
+    folders = [request.out for request in requests(dataset, out, episodes)]
+    page = write_report(folders, out / "report.html", title="Langevin demo", progress=progress)
+    return {"summaries": summaries, "verdict": fidelity["verdict"], "report": str(page)}
+
+
+def demo_data(dataset: str, progress: AbstractProgress, say: Say) -> Trajectories:
+    """The dataset from disk, or made by its recipe and kept there."""
+    if dataset not in list_datasets():
+        say(f"making {dataset}: {TRANSITIONS:,} transitions in the simulator")
+        save_dataset(make_dataset(dataset, TRANSITIONS, seed=0, progress=progress), dataset)
+    return open_dataset(dataset)
+
+
+def demo_fidelity(folder: Path, trajectories: Trajectories, progress: AbstractProgress) -> dict[str, Any]:
+    """The fidelity report of the first seed's models."""
+    loaded = load_run(folder)
+    starts, actions = whole_windows(trajectories, loaded.settings.horizon, FIDELITY_ROLLOUTS)
+    return fidelity_report(
+        folder, loaded, one_seed(loaded.result.states, 0), starts, actions,
+        strengths=FIDELITY_STRENGTHS, progress=progress,
+    )  # fmt: skip

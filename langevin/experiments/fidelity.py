@@ -1,0 +1,117 @@
+"""The fidelity of a run's world models: rows, curves, pictures and a verdict, written into its folder."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from langevin.data.sampling import sample_windows, windows_of
+from langevin.data.trajectories import Trajectories
+from langevin.errors import UsageError
+from langevin.evaluation.fidelity import (
+    Refinements,
+    error_curve,
+    examine,
+    fidelity_rows,
+    verdict,
+)
+from langevin.experiments.pictures import save_figure
+from langevin.experiments.runs import LoadedRun
+from langevin.imagination.worlds import DyDiffWorld, acting
+from langevin.progress import AbstractProgress, SilentProgress
+from langevin.report.mazes import two_panel_rollouts
+from langevin.training.algorithms.dydiff import learned_world
+from langevin.training.files import atomic_write
+
+SHOWN_ROLLOUTS = 64
+
+
+def fidelity_report(
+    folder: Path,
+    loaded: LoadedRun,
+    states: dict[str, Any],
+    starts: Float[Array, "rollouts observation"],
+    data_actions: Float[Array, "rollouts horizon action"],
+    *,
+    strengths: Sequence[float] = (),
+    refinements: int = 3,
+    progress: AbstractProgress | None = None,
+) -> dict[str, Any]:
+    """Examine one seed's models under every policy and strength; write fidelity.json and the figures.
+
+    The verdict and the figures are at the run's own conditioning strength.
+    """
+    progress = progress or SilentProgress()
+    task, settings = loaded.system.task, loaded.settings
+    world = learned_world(settings, loaded.system, states)
+    assert isinstance(world, DyDiffWorld)
+    last = loaded.stages[-1]
+    assert last.policy is not None
+    trained = acting(last.policy(states[last.name], states))
+    recipe = loaded.config.dataset_metadata.get("recipe", {})
+    data = "noisy" if float(recipe.get("action_noise", 0) or 0) > 0 else "clean"
+    rows: list[dict[str, Any]] = []
+    own: dict[str, Refinements] = {}
+    everything = dict.fromkeys([settings.strength, *strengths])
+    with progress.track(len(everything), "fidelity") as advance:
+        for strength in everything:
+            found = examine(
+                replace(world, strength=float(strength)), task, starts, data_actions, trained,
+                refinements=refinements, key=jax.random.key(0),
+            )  # fmt: skip
+            for policy, refined in found.items():
+                rows += fidelity_rows(task, policy, refined, data=data, strength=float(strength))
+            own = own or found
+            advance(1)
+    own_rows = [row for row in rows if row["strength"] == settings.strength]
+    report = {
+        "task": task.id,
+        "horizon": int(data_actions.shape[1]),
+        "strength": settings.strength,
+        "rows": rows,
+        "curves": [
+            error_curve(task, policy, found, index, "ensemble" if index == 0 else f"refined {index}x")
+            for policy, found in own.items()
+            for index in range(refinements + 1)
+        ],
+        "verdict": verdict(own_rows),
+    }
+    atomic_write(folder / "fidelity.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+    for policy, found in own.items():
+        draw_rollouts(folder, loaded, policy, found)
+    return report
+
+
+def draw_rollouts(folder: Path, loaded: LoadedRun, policy: str, found: Refinements) -> None:
+    """Ensemble rollouts left, refined right (DyDiff, Figures 8 and 9)."""
+    maze = loaded.system.task.maze
+    assert maze is not None
+    left, right = (
+        np.asarray(found.observations[index])[:SHOWN_ROLLOUTS, :, :2] for index in (0, 1)
+    )
+    figure = two_panel_rollouts(maze, left, right, titles=("Ensemble", "Refined once"))
+    strength = loaded.settings.strength
+    save_figure(
+        folder, f"rollouts_{policy}", figure,
+        f"{len(left)} imagined rollouts of {left.shape[1]} states under the {policy} policy: the ensemble's left, "
+        f"refined once at conditioning strength {strength:g} right.",
+    )  # fmt: skip
+
+
+def whole_windows(
+    trajectories: Trajectories, horizon: int, count: int
+) -> tuple[Float[Array, "rollouts observation"], Float[Array, "rollouts horizon action"]]:
+    """Start states and actions of `count` windows that no padding shortens.
+
+    Raises UsageError when no episode is as long as the horizon.
+    """
+    batch = sample_windows(windows_of(trajectories, horizon), 4 * count, key=jax.random.key(1))
+    whole = np.flatnonzero(np.asarray(batch.mask.all(axis=1)))[:count]
+    if not len(whole):
+        raise UsageError(f"no episode is as long as the horizon of {horizon} steps; use longer episodes")
+    return batch.observations[whole, 0], batch.actions[whole]

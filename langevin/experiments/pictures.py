@@ -1,0 +1,68 @@
+"""The pictures a run leaves in its folder, each with a caption."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from langevin.envs.tasks import Task
+from langevin.evaluation.episodes import Episodes, run_episodes
+from langevin.experiments.runs import EVALUATION_SEED, load_run
+from langevin.planners.diffuser import PlannerPolicy
+from langevin.policies.base import Policy
+from langevin.progress import AbstractProgress, SilentProgress
+from langevin.report.mazes import draw_paths, plans_and_paths
+from langevin.report.style import new_figure, save_png
+from langevin.training.files import atomic_write
+
+SHOWN_PATHS = 30
+SHOWN_PLANS = 6
+
+
+def save_figure(folder: Path, name: str, figure: Figure, caption: str) -> Path:
+    """Write figures/NAME.png and its caption into figures/captions.json."""
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    path = save_png(figure, figures / f"{name}.png")
+    captions_path = figures / "captions.json"
+    captions = json.loads(captions_path.read_text("utf-8")) if captions_path.is_file() else {}
+    atomic_write(captions_path, json.dumps(captions | {path.name: caption}, indent=1) + "\n")
+    return path
+
+
+def draw_run(folder: Path, *, episodes: int, progress: AbstractProgress | None = None) -> None:
+    """Run some episodes of a finished run and draw them."""
+    loaded = load_run(folder)
+    found = run_episodes(
+        loaded.policies, loaded.system.task, seeds=len(loaded.config.seeds), episodes=episodes,
+        seed=EVALUATION_SEED, keep_observations=True, progress=progress or SilentProgress(),
+    )  # fmt: skip
+    draw_episodes(folder, loaded.system.task, loaded.policies, found)
+
+
+def draw_episodes(folder: Path, task: Task, policies: Policy, episodes: Episodes) -> None:
+    """The first seed's episodes in the maze; for a planner also its plans beside what was driven."""
+    if task.maze is None or episodes.observations is None:
+        return
+    driven = episodes.observations[0, ..., :2]
+    score = float(task.normalized_score(episodes.returns[0]).mean())
+    shown = driven[:SHOWN_PATHS]
+    figure = new_figure(4.2, 4.2)
+    draw_paths(figure.subplots(), task.maze, shown)
+    caption = (
+        f"{len(shown)} evaluation episodes of one seed in the simulator "
+        f"(normalised score of that seed {score:.0f}); dots are starts, the star is the goal."
+    )
+    save_figure(folder, "episodes", figure, caption)
+    if isinstance(policies, PlannerPolicy):
+        first = jax.tree.map(lambda leaf: leaf[0] if hasattr(leaf, "shape") else leaf, policies)
+        starts = jnp.asarray(episodes.observations[0, :SHOWN_PLANS, 0], jnp.float32)
+        memory = first.renew(starts, first.start(len(starts)), key=jax.random.key(0))
+        figure = plans_and_paths(task.maze, np.asarray(memory.observations[..., :2]), driven[:SHOWN_PLANS])
+        words = "the plan drawn at the start of an episode (dashed) and the path then driven"
+        if first.replan_every:
+            words += f", planning anew every {first.replan_every} steps"
+        save_figure(folder, "plans", figure, f"One seed: {words}.")

@@ -1,0 +1,212 @@
+"""A whole run: data in, a trained and evaluated run folder out; and back from a folder to its models."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from langevin.data.sources import open_dataset
+from langevin.data.trajectories import Trajectories
+from langevin.envs.tasks import Task, get_task, task_of_dataset
+from langevin.errors import UsageError
+from langevin.evaluation.episodes import Episodes, run_episodes
+from langevin.evaluation.scores import score_summary
+from langevin.policies.base import Policy
+from langevin.progress import AbstractProgress, SilentProgress
+from langevin.training.algorithms.registry import ALGORITHMS, label_of, load_settings
+from langevin.training.algorithms.system import System, system_of
+from langevin.training.loop import train
+from langevin.training.presets import from_table, to_table
+from langevin.training.results import TrainingResult, load_results
+from langevin.training.run_folder import RunConfig, create_run_folder, read_run_config, write_summary
+from langevin.training.stage import Stage
+
+EVALUATION_SEED = 10_000
+"""Start states of evaluation episodes are drawn from here: never a seed of training."""
+LEARNING_CURVE_POINTS = 8
+LEARNING_CURVE_EPISODES = 20
+CHUNK_STEPS = 250
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to train, on what, and how often."""
+
+    algorithm: str
+    dataset: str
+    out: Path
+    base: str | None = None
+    preset: str = "cpu"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    episodes: int = 100
+    """Evaluation episodes a seed at the end."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run: its settings, its stages and what came of them, stacked over seeds."""
+
+    config: RunConfig
+    settings: Any
+    system: System
+    stages: list[Stage]
+    result: TrainingResult
+
+    @property
+    def policies(self) -> Policy:
+        """The last stage's policies, stacked over seeds."""
+        return self.result.policies(self.stages)
+
+
+def run(
+    request: RunRequest, trajectories: Trajectories | None = None, progress: AbstractProgress | None = None
+) -> dict[str, Any]:
+    """Train, evaluate the last policy in the real environment, write summary.json and return it.
+
+    The policy evaluated is the last one of training; no checkpoint is chosen by its score.
+    Raises UsageError for settings, data or a folder that cannot be used.
+    """
+    progress = progress or SilentProgress()
+    trajectories = trajectories or open_dataset(request.dataset)
+    task = task_of(trajectories, request.dataset)
+    system = system_of(trajectories, task)
+    algorithm = ALGORITHMS[request.algorithm]
+    settings = load_settings(
+        request.algorithm, request.base, request.preset, request.dataset, request.overrides
+    )
+    stages = algorithm.stages(settings, system)
+    create_run_folder(request.out, run_config(request, settings, system, trajectories), resume=request.resume)
+    policy_steps = stages[-1].steps
+    trained = train(
+        stages,
+        algorithm.prepare(settings, trajectories),
+        request.seeds,
+        request.out,
+        chunk_steps=CHUNK_STEPS,
+        evaluate=evaluator(task, len(request.seeds)),
+        evaluate_every=max(policy_steps // LEARNING_CURVE_POINTS // CHUNK_STEPS, 1) * CHUNK_STEPS
+        if request.algorithm != "diffuser" else None,
+        resume=request.resume,
+        progress=progress,
+    )  # fmt: skip
+    episodes = run_episodes(
+        trained.policies(stages), task, seeds=len(request.seeds), episodes=request.episodes,
+        seed=EVALUATION_SEED, progress=progress,
+    )  # fmt: skip
+    summary = {
+        "algorithm": request.algorithm,
+        "label": label_of(request.algorithm, request.base),
+        "dataset": request.dataset,
+        "task": task.id,
+        "preset": request.preset,
+        "seeds": list(request.seeds),
+        "stopped_seeds": sorted(trained.stopped),
+        "steps": policy_steps,
+        "episodes": request.episodes,
+        **score_summary(episodes.returns, task),
+        "updates_per_second": trained.updates_per_second,
+        "wall_seconds": trained.seconds,
+    }
+    write_summary(request.out, summary)
+    return summary
+
+
+def load_run(folder: Path) -> LoadedRun:
+    """A finished run's models, without its dataset.
+
+    Raises UsageError when the folder holds no finished run, LangevinError when a checkpoint is damaged.
+    """
+    config = read_run_config(folder)
+    system = System(
+        get_task(config.task),
+        config.observation_size,
+        config.action_size,
+        np.asarray(config.action_low, np.float32),
+        np.asarray(config.action_high, np.float32),
+    )
+    algorithm = ALGORITHMS[config.algorithm]
+    settings = from_table(algorithm.config_class(config.base), config.settings, str(folder))
+    stages = algorithm.stages(settings, system)
+    data_like = algorithm.prepare(settings, system.blank_data(1_000))
+    return LoadedRun(
+        config, settings, system, stages, load_results(folder, stages, data_like, config.seeds)
+    )
+
+
+def one_seed(states: Any, index: int) -> Any:
+    """The states of one seed out of a stack."""
+    return jax.tree.map(lambda leaf: leaf[index] if eqx.is_array(leaf) else leaf, states)
+
+
+def task_of(trajectories: Trajectories, dataset: str) -> Task:
+    """The dataset's task, from its metadata or its id."""
+    if "task" in trajectories.metadata:
+        return get_task(trajectories.metadata["task"])
+    return task_of_dataset(dataset)
+
+
+def evaluator(task: Task, seeds: int):
+    """Short evaluations for the learning curve, always from the same start states."""
+
+    def evaluate(policies: Policy, stage: str, step: int) -> list[dict[str, float]]:
+        episodes = run_episodes(
+            policies, task, seeds=seeds, episodes=LEARNING_CURVE_EPISODES, seed=EVALUATION_SEED + 1
+        )
+        return [evaluation_record(task, episodes, index) for index in range(seeds)]
+
+    return evaluate
+
+
+def evaluation_record(task: Task, episodes: Episodes, index: int) -> dict[str, float]:
+    """One seed's line in metrics.jsonl."""
+    returns: Float[np.ndarray, " episodes"] = episodes.returns[index]
+    return {
+        "evaluation/return": float(returns.mean()),
+        "evaluation/normalized_score": float(task.normalized_score(returns).mean()),
+        "evaluation/reward_per_step": float((returns / episodes.lengths[index]).mean()),
+        "evaluation/episodes": float(returns.size),
+    }
+
+
+def run_config(
+    request: RunRequest, settings: Any, system: System, trajectories: Trajectories
+) -> RunConfig:
+    """config.toml's content: everything needed to run it again."""
+    base = (request.base or "td3bc") if ALGORITHMS[request.algorithm].takes_base else None
+    return RunConfig(
+        algorithm=request.algorithm,
+        base=base,
+        preset=request.preset,
+        dataset=request.dataset,
+        task=system.task.id,
+        seeds=tuple(request.seeds),
+        settings=to_table(settings),
+        observation_size=system.observation_size,
+        action_size=system.action_size,
+        action_low=tuple(map(float, system.action_low)),
+        action_high=tuple(map(float, system.action_high)),
+        dataset_metadata=trajectories.metadata,
+        command=command_line(request, base),
+    )
+
+
+def command_line(request: RunRequest, base: str | None) -> str:
+    """The command that makes this run; it stands in config.toml and on the report page."""
+    words = [f"langevin train {request.algorithm} --dataset {request.dataset}"]
+    words += [f"--base {base}"] if base else []
+    words += [f"--preset {request.preset} --seeds {len(request.seeds)} --episodes {request.episodes}"]
+    words += [f"--set {key}={value}" for key, value in request.overrides.items()]
+    return " ".join([*words, f"--out {request.out}"])
+
+
+def require_algorithm(name: str) -> None:
+    """Raises UsageError for a name that is not an algorithm."""
+    if name not in ALGORITHMS:
+        raise UsageError(f"there is no algorithm {name!r}; choose one of {', '.join(ALGORITHMS)}")

@@ -1,0 +1,82 @@
+"""A ring buffer of synthetic transitions that lives on the device: first in, first out."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
+
+from langevin.data.sampling import Transitions
+
+
+class SyntheticBuffer(eqx.Module):
+    """Rows of transitions, how many are filled, and where the next one goes."""
+
+    rows: Transitions
+    filled: Int[Array, ""]
+    position: Int[Array, ""]
+
+    @property
+    def capacity(self) -> int:
+        """The most rows it holds."""
+        return self.rows.rewards.shape[0]
+
+    def add(self, transitions: Transitions, valid: Bool[Array, " rows"]) -> "SyntheticBuffer":
+        """Write the valid rows over the oldest ones.
+
+        More valid rows than the capacity would overwrite one another: `eqx.error_if` refuses a batch larger
+        than the buffer when it is traced.
+        """
+        if valid.shape[0] > self.capacity:
+            raise ValueError(
+                f"{valid.shape[0]} rows do not fit a synthetic buffer of {self.capacity}; "
+                "raise its capacity or roll out fewer trajectories"
+            )
+        order = jnp.cumsum(valid) - 1
+        slots = jnp.where(valid, (self.position + order) % self.capacity, self.capacity)
+        rows = jax.tree.map(lambda old, new: old.at[slots].set(new, mode="drop"), self.rows, transitions)
+        count = valid.sum()
+        return SyntheticBuffer(
+            rows,
+            jnp.minimum(self.filled + count, self.capacity).astype(jnp.int32),
+            ((self.position + count) % self.capacity).astype(jnp.int32),
+        )
+
+
+def empty_buffer(capacity: int, observation_size: int, action_size: int) -> SyntheticBuffer:
+    """A buffer with no rows in it."""
+    rows = Transitions(
+        observations=jnp.zeros((capacity, observation_size)),
+        actions=jnp.zeros((capacity, action_size)),
+        rewards=jnp.zeros(capacity),
+        terminations=jnp.zeros(capacity),
+        next_observations=jnp.zeros((capacity, observation_size)),
+    )
+    return SyntheticBuffer(rows, jnp.int32(0), jnp.int32(0))
+
+
+def mixed_batch(
+    real: Transitions, synthetic: SyntheticBuffer, batch_size: int, real_share: float, *, key: PRNGKeyArray
+) -> Transitions:
+    """`real_share` of the batch from the dataset, the rest from the buffer; all real while it is empty.
+
+    DyDiff's Algorithm 1 has the share the wrong way round; its Section 5.4 means the share of *real* data.
+    """
+    real_key, synthetic_key = jax.random.split(key)
+    real_rows = round(real_share * batch_size)
+    real_indices = jax.random.randint(real_key, (batch_size,), 0, real.rewards.shape[0])
+    synthetic_indices = jax.random.randint(
+        synthetic_key, (batch_size - real_rows,), 0, jnp.maximum(synthetic.filled, 1)
+    )
+
+    def join(real_leaf, synthetic_leaf):
+        drawn = real_leaf[real_indices]
+        imagined = jnp.where(
+            _like(synthetic.filled > 0, drawn), synthetic_leaf[synthetic_indices], drawn[real_rows:]
+        )
+        return jnp.concatenate([drawn[:real_rows], imagined])
+
+    return jax.tree.map(join, real, synthetic.rows)
+
+
+def _like(flag: Bool[Array, ""], leaf: Array) -> Bool[Array, "..."]:
+    return flag.reshape((1,) * leaf.ndim)

@@ -1,0 +1,104 @@
+"""DyDiff (Zhao et al. 2024): any learner with a policy, trained on real data and on-policy imagined rollouts.
+
+Algorithm 1's outer loop. Each epoch: roll the current policy out in a world, keep the best trajectories, add them
+to the synthetic buffer; then `epoch_steps` gradient steps of the learner on mixed batches. The number of gradient
+steps is the base learner's own, so that the two compare at equal steps.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from langevin.data.sampling import Transitions
+from langevin.imagination.buffer import SyntheticBuffer, empty_buffer, mixed_batch
+from langevin.imagination.filters import FILTERS, FilterName
+from langevin.imagination.worlds import Imagined, World
+from langevin.policies.base import Learner, Metrics, Policy, SystemSpec
+
+
+class DyDiffState(eqx.Module):
+    """The learner's state and the synthetic buffer."""
+
+    learner: Any
+    buffer: SyntheticBuffer
+
+
+class DyDiff(eqx.Module):
+    """The add-on: a learner, and how much it imagines.
+
+    rollouts: trajectories an epoch (B_r). horizon: their states (L). keep_share: share of them kept (eta).
+    real_share: share of REAL rows in a batch (alpha). capacity: rows of the synthetic buffer.
+    """
+
+    learner: Learner
+    rollouts: int = eqx.field(static=True, default=2048)
+    horizon: int = eqx.field(static=True, default=100)
+    keep_share: float = eqx.field(static=True, default=0.6)
+    filter: FilterName = eqx.field(static=True, default="hardmax")
+    real_share: float = eqx.field(static=True, default=0.6)
+    capacity: int = eqx.field(static=True, default=2_000_000)
+    batch_size: int = eqx.field(static=True, default=256)
+
+    def init(self, spec: SystemSpec, *, key: PRNGKeyArray) -> DyDiffState:
+        """A fresh learner and an empty buffer."""
+        buffer = empty_buffer(self.capacity, spec.observation_size, spec.action_size)
+        return DyDiffState(self.learner.init(spec, key=key), buffer)
+
+    def begin_epoch(
+        self, state: DyDiffState, transitions: Transitions, world: World, *, key: PRNGKeyArray
+    ) -> tuple[DyDiffState, Metrics]:
+        """Imagine, filter, remember (Algorithm 1, lines 4-11).
+
+        `imagination/reward` is what the policy expects of itself per step, before the filter: held against its
+        true reward it shows whether the learner exploits the world model.
+        """
+        start_key, world_key, filter_key = jax.random.split(key, 3)
+        rows = jax.random.randint(start_key, (self.rollouts,), 0, transitions.size)
+        starts = transitions.observations[rows]
+        imagined = world.imagine(self.policy(state), starts, self.horizon, key=world_key)
+        kept = FILTERS[self.filter](imagined.scores, round(self.keep_share * self.rollouts), key=filter_key)
+        best = jax.tree.map(lambda leaf: leaf[kept], imagined)
+        buffer = state.buffer.add(*as_transitions(best))
+        metrics = {
+            "imagination/reward": mean_reward(imagined),
+            "imagination/kept_reward": mean_reward(best),
+            "imagination/buffer_rows": buffer.filled.astype(jnp.float32),
+        }
+        return DyDiffState(state.learner, buffer), metrics
+
+    def update(
+        self, state: DyDiffState, transitions: Transitions, *, step: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[DyDiffState, Metrics]:
+        """One gradient step of the learner on a mixed batch (Algorithm 1, line 13)."""
+        batch_key, update_key = jax.random.split(key)
+        batch = mixed_batch(transitions, state.buffer, self.batch_size, self.real_share, key=batch_key)
+        learner, metrics = self.learner.update(state.learner, batch, step=step, key=update_key)
+        return DyDiffState(learner, state.buffer), metrics
+
+    def policy(self, state: DyDiffState) -> Policy:
+        """The learner's policy."""
+        return self.learner.policy(state.learner)
+
+
+def as_transitions(imagined: Imagined) -> tuple[Transitions, Array]:
+    """Trajectories as rows, and which rows happened before their trajectory ended."""
+
+    def flat(leaf: Array) -> Array:
+        return leaf.reshape(-1, *leaf.shape[2:])
+
+    rows = Transitions(
+        observations=flat(imagined.observations[:, :-1]),
+        actions=flat(imagined.actions[:, :-1]),
+        rewards=flat(imagined.rewards),
+        terminations=flat(imagined.terminations).astype(jnp.float32),
+        next_observations=flat(imagined.observations[:, 1:]),
+    )
+    return rows, flat(imagined.valid)
+
+
+def mean_reward(imagined: Imagined) -> Array:
+    """Mean reward of the transitions that happened."""
+    return jnp.where(imagined.valid, imagined.rewards, 0.0).sum() / imagined.valid.sum()

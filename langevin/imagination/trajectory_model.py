@@ -1,0 +1,133 @@
+"""The dynamics diffusion model of DyDiff: states of a whole trajectory, given its first state and all its actions.
+
+One network serves every conditioning strength. It always sees the known entries (s_0 and the actions) clean in
+the noisy input, as the paper does; beside them it sees them once more at data scale, and that second view is
+dropped with some probability in training (classifier-free). At sampling, strength 0 leaves it out (the paper's
+model: it prefers likely paths), 1 gives it (the model obeys the actions), between them the two are mixed.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from langevin.data.normalize import MinMaxNormalizer
+from langevin.data.sampling import WindowBatch, Windows, sample_windows
+from langevin.diffusion.constraints import Constraint
+from langevin.diffusion.edm import EDM, edm_loss
+from langevin.diffusion.guidance import guided_denoiser, with_presence
+from langevin.diffusion.samplers import Churn, heun_sample
+from langevin.diffusion.schedules import KarrasSchedule
+from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
+from langevin.nets.temporal_unet import TemporalUNet
+from langevin.policies.base import Metrics
+
+
+class TrajectoryModel(eqx.Module):
+    """A trained dynamics diffusion model: network, normalisers to [-1, 1], and the EDM constants."""
+
+    network: eqx.Module
+    observation_normalizer: MinMaxNormalizer
+    action_normalizer: MinMaxNormalizer
+    edm: EDM = EDM()
+
+    def refine(
+        self,
+        start: Float[Array, " observation"],
+        actions: Float[Array, "horizon action"],
+        schedule: KarrasSchedule,
+        churn: Churn,
+        strength: float,
+        *,
+        key: PRNGKeyArray,
+    ) -> Float[Array, "horizon observation"]:
+        """Sample the states of one trajectory (DyDiff, Algorithm 2), raw units, clipped to the data's range."""
+        start = self.observation_normalizer.normalize(start)
+        actions = jnp.clip(self.action_normalizer.normalize(actions), -1, 1)
+        constraint, condition = known_entries(start, actions)
+        denoiser = guided_denoiser(self.edm, self.network, condition, strength)
+        sample = heun_sample(denoiser, constraint, schedule, churn, key=key)
+        observations = jnp.clip(sample[:, : start.size], -1, 1).at[0].set(start)
+        return self.observation_normalizer.denormalize(observations)
+
+
+def known_entries(
+    start: Float[Array, " observation"], actions: Float[Array, "horizon action"]
+) -> tuple[Constraint, Float[Array, "horizon conditions"]]:
+    """What a trajectory is told, as held entries and as the condition beside them: s_0 and every action.
+
+    Rows are [observation, action]. In the condition s_0 is repeated at every row, so that each part of a
+    convolutional network sees it.
+    """
+    horizon = actions.shape[0]
+    rows = jnp.broadcast_to(start, (horizon, start.size))
+    held_observations = jnp.broadcast_to(jnp.arange(horizon)[:, None] == 0, rows.shape)
+    held = jnp.concatenate([held_observations, jnp.ones(actions.shape, bool)], axis=-1)
+    values = jnp.concatenate([rows, actions], axis=-1)
+    return Constraint(held, values), values
+
+
+class TrajectoryModelState(eqx.Module):
+    """A dynamics diffusion model in training."""
+
+    diffusion: DiffusionState
+    observation_normalizer: MinMaxNormalizer
+    action_normalizer: MinMaxNormalizer
+
+
+class TrajectoryModelTraining(eqx.Module):
+    """How the model is built and trained.
+
+    width, multipliers, kernel: of the temporal U-Net. batch_size: windows an update. drop_probability: how often
+    the condition at data scale is left out.
+    """
+
+    optimizer: DiffusionOptimizer = DiffusionOptimizer()
+    width: int = eqx.field(static=True, default=32)
+    multipliers: tuple[int, ...] = eqx.field(static=True, default=(1, 2, 4))
+    kernel: int = eqx.field(static=True, default=5)
+    batch_size: int = eqx.field(static=True, default=32)
+    drop_probability: float = eqx.field(static=True, default=0.25)
+    edm: EDM = EDM()
+
+    def init(self, windows: Windows, *, key: PRNGKeyArray) -> TrajectoryModelState:
+        """A fresh network, and normalisers fitted to the data."""
+        channels = windows.observations.shape[-1] + windows.actions.shape[-1]
+        network = TemporalUNet(
+            2 * channels + 1, channels, self.width, self.multipliers, kernel=self.kernel, key=key
+        )
+        return TrajectoryModelState(
+            self.optimizer.init(network),
+            MinMaxNormalizer.fit(windows.observations),
+            MinMaxNormalizer.fit(windows.actions),
+        )
+
+    def loss(
+        self, network: eqx.Module, state: TrajectoryModelState, batch: WindowBatch, *, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """DyDiff's Eq. 4: the denoising error on the states after the first, valid rows only."""
+        drop_key, loss_key = jax.random.split(key)
+        observations = state.observation_normalizer.normalize(batch.observations)
+        actions = state.action_normalizer.normalize(batch.actions)
+        present = jax.random.bernoulli(drop_key, 1 - self.drop_probability, batch.mask.shape[:1])
+        constraints, conditions = jax.vmap(known_entries)(observations[:, 0], actions)
+        conditions = jax.vmap(with_presence)(conditions, present)
+        clean = jnp.concatenate([observations, actions], axis=-1)
+        return edm_loss(self.edm, network, clean, batch.mask, constraints, conditions, key=loss_key)
+
+    def update(
+        self, state: TrajectoryModelState, windows: Windows, *, step: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[TrajectoryModelState, Metrics]:
+        """Draw a batch of windows and take one gradient step."""
+        batch_key, loss_key = jax.random.split(key)
+        batch = sample_windows(windows, self.batch_size, key=batch_key)
+        diffusion, loss = self.optimizer.update(
+            state.diffusion, lambda network: self.loss(network, state, batch, key=loss_key), step=step
+        )
+        return eqx.tree_at(lambda s: s.diffusion, state, diffusion), {"world_model/loss": loss}
+
+    def finish(self, state: TrajectoryModelState) -> TrajectoryModel:
+        """The model with averaged weights."""
+        return TrajectoryModel(
+            state.diffusion.average, state.observation_normalizer, state.action_normalizer, self.edm
+        )

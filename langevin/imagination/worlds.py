@@ -1,0 +1,173 @@
+"""Where imagined experience comes from: a world rolls a policy out from given states.
+
+The ensemble steps one transition at a time; DyDiff (Zhao et al. 2024) corrects its whole trajectories with a
+diffusion model. Both answer `imagine`, so a learner's loop does not know which one it is fed by.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from langevin.diffusion.samplers import Churn
+from langevin.diffusion.schedules import KarrasSchedule
+from langevin.dynamics.ensemble import DynamicsModel, rollout
+from langevin.dynamics.inverse import InverseModel
+from langevin.dynamics.reward import RewardModel
+from langevin.imagination.trajectory_model import TrajectoryModel
+from langevin.policies.base import Policy
+
+Termination = Callable[[Array, Array, Array], Bool[Array, "..."]]
+
+
+class Imagined(eqx.Module):
+    """Imagined trajectories of `horizon` states, raw units. Transition t goes from state t to state t + 1.
+
+    valid: transitions up to and including the first predicted terminal.
+    """
+
+    observations: Float[Array, "rollouts horizon observation"]
+    actions: Float[Array, "rollouts horizon action"]
+    rewards: Float[Array, "rollouts transitions"]
+    terminations: Bool[Array, "rollouts transitions"]
+
+    @property
+    def valid(self) -> Bool[Array, "rollouts transitions"]:
+        """Whether a transition happened before the trajectory ended."""
+        ended_before = jnp.cumsum(self.terminations, axis=1) - self.terminations
+        return ended_before == 0
+
+    @property
+    def scores(self) -> Float[Array, " rollouts"]:
+        """Sum of rewards up to the first terminal (DyDiff, Section 4.3)."""
+        return jnp.where(self.valid, self.rewards, 0.0).sum(axis=1)
+
+
+class World(eqx.Module):
+    """Something a policy can be rolled out in."""
+
+    @abc.abstractmethod
+    def imagine(
+        self, policy: Policy, starts: Float[Array, "rollouts observation"], horizon: int, *, key: PRNGKeyArray
+    ) -> Imagined:
+        """Trajectories of `horizon` states of the policy from the given start states."""
+
+
+class EnsembleWorld(World):
+    """Single-step rollouts in the learned ensemble: DyDiff with M = 0."""
+
+    dynamics: DynamicsModel
+    reward: RewardModel
+    termination: Termination = eqx.field(static=True)
+
+    def imagine(
+        self, policy: Policy, starts: Float[Array, "rollouts observation"], horizon: int, *, key: PRNGKeyArray
+    ) -> Imagined:
+        """The predicted mean of a random elite at every step."""
+        observations, actions = rollout(acting(policy), self.dynamics, starts, horizon, key=key)
+        return imagined(self.reward, self.termination, observations, actions)
+
+
+class DyDiffWorld(World):
+    """Ensemble rollouts whose states a trajectory diffusion model corrects (DyDiff, Algorithm 1).
+
+    iterations: M, how often states are refined and actions chosen anew. mix: share of the new states against the
+    previous ones (1 in the paper, 0.5 in the authors' code). strength: how much the refinement obeys the actions,
+    0 (the paper's form) to 1. final_actions: "policy" (the paper: what the policy would do in the refined states)
+    or "inverse" (what an inverse dynamics model says leads along the refined states, so that state, action and
+    next state belong together even where the policy asked for the impossible).
+    """
+
+    dynamics: DynamicsModel
+    reward: RewardModel
+    refiner: TrajectoryModel
+    inverse: InverseModel
+    termination: Termination = eqx.field(static=True)
+    schedule: KarrasSchedule
+    churn: Churn
+    iterations: int = eqx.field(static=True)
+    mix: float = eqx.field(static=True)
+    strength: float = eqx.field(static=True)
+    final_actions: Literal["policy", "inverse"] = eqx.field(static=True)
+
+    def imagine(
+        self, policy: Policy, starts: Float[Array, "rollouts observation"], horizon: int, *, key: PRNGKeyArray
+    ) -> Imagined:
+        """Roll out in the ensemble, then refine `iterations` times."""
+        act = acting(policy)
+        rollout_key, *refine_keys = jax.random.split(key, 1 + 2 * self.iterations)
+        observations, actions = rollout(act, self.dynamics, starts, horizon, key=rollout_key)
+        for sample_key, act_key in zip(refine_keys[::2], refine_keys[1::2], strict=True):
+            refined = self.refine(starts, actions, key=sample_key)
+            observations = self.mix * refined + (1 - self.mix) * observations
+            actions = act_along(act, observations, key=act_key)
+        if self.final_actions == "inverse" and self.iterations > 0:
+            actions = self.explain(observations, actions)
+        return imagined(self.reward, self.termination, observations, actions)
+
+    def refine(
+        self,
+        starts: Float[Array, "rollouts observation"],
+        actions: Float[Array, "rollouts horizon action"],
+        *,
+        key: PRNGKeyArray,
+    ) -> Float[Array, "rollouts horizon observation"]:
+        """States given s_0 and all actions, one sample a rollout."""
+
+        def one(start, actions, key):
+            return self.refiner.refine(start, actions, self.schedule, self.churn, self.strength, key=key)
+
+        return jax.vmap(one)(starts, actions, jax.random.split(key, starts.shape[0]))
+
+    def explain(
+        self,
+        observations: Float[Array, "rollouts horizon observation"],
+        actions: Float[Array, "rollouts horizon action"],
+    ) -> Float[Array, "rollouts horizon action"]:
+        """Actions that lead from each state to the next; the last state keeps its own."""
+        explained = jax.vmap(self.inverse.predict)(observations[:, :-1], observations[:, 1:])
+        return jnp.concatenate([explained, actions[:, -1:]], axis=1)
+
+
+Act = Callable[..., Float[Array, "batch action"]]
+"""`act(observations, key=key)` -> actions."""
+
+
+def acting(policy: Policy) -> Act:
+    """A feed-forward policy as a function of observations and a key."""
+
+    def act(observations: Float[Array, "batch observation"], *, key: PRNGKeyArray):
+        return policy.act(observations, policy.start(observations.shape[0]), key=key)[0]
+
+    return act
+
+
+def act_along(
+    act: Act,
+    observations: Float[Array, "rollouts horizon observation"],
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, "rollouts horizon action"]:
+    """The policy's actions in every state of every trajectory."""
+    rollouts, horizon, size = observations.shape
+    return act(observations.reshape(-1, size), key=key).reshape(rollouts, horizon, -1)
+
+
+def imagined(
+    reward: RewardModel,
+    termination: Termination,
+    observations: Float[Array, "rollouts horizon observation"],
+    actions: Float[Array, "rollouts horizon action"],
+) -> Imagined:
+    """Predicted rewards and terminals of given states and actions."""
+    rollouts, horizon, size = observations.shape
+    before = observations[:, :-1].reshape(-1, size)
+    after = observations[:, 1:].reshape(-1, size)
+    taken = actions[:, :-1].reshape(rollouts * (horizon - 1), -1)
+    shape = (rollouts, horizon - 1)
+    rewards = reward.predict(before, taken).reshape(shape)
+    return Imagined(observations, actions, rewards, termination(before, taken, after).reshape(shape))

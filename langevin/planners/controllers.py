@@ -1,0 +1,43 @@
+"""How a plan becomes an action."""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+ControllerName = Literal["waypoint", "actions"]
+
+POSITION_GAIN = 10.0
+"""Of D4RL's waypoint controller, action per unit of distance; its velocity gain is 1."""
+
+
+def follow_waypoints(
+    observations: Float[Array, "batch observation"],
+    planned: Float[Array, "batch horizon observation"],
+    planned_actions: Float[Array, "batch horizon action"],
+    row: Int[Array, ""],
+) -> Float[Array, "batch action"]:
+    """D4RL's PD law towards the next planned state: 10 (position* - position) + (velocity* - velocity).
+
+    Observations are [x, y, vx, vy]. Past the plan's last row it holds that row's position at rest. This is a
+    hand-written controller that knows the system is a force-driven point: a score reached with it is the
+    planner's and the controller's together.
+    """
+    last = planned.shape[1] - 1
+    target = planned[:, jnp.minimum(row + 1, last)]
+    at_rest = (row >= last).astype(target.dtype)
+    velocity = target[:, 2:4] * (1 - at_rest)
+    return POSITION_GAIN * (target[:, :2] - observations[:, :2]) + velocity - observations[:, 2:4]
+
+
+def follow_actions(
+    observations: Float[Array, "batch observation"],
+    planned: Float[Array, "batch horizon observation"],
+    planned_actions: Float[Array, "batch horizon action"],
+    row: Int[Array, ""],
+) -> Float[Array, "batch action"]:
+    """The plan's own action at this row."""
+    return planned_actions[:, row]
+
+
+CONTROLLERS = {"waypoint": follow_waypoints, "actions": follow_actions}

@@ -1,0 +1,62 @@
+"""The two interfaces everything fits: a Learner makes a Policy, a Policy acts (DESIGN.md)."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from langevin.data.normalize import GaussianNormalizer
+from langevin.data.sampling import Transitions
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+class SystemSpec(eqx.Module):
+    """What a learner must know of a system before it sees a batch.
+
+    Sizes are numbers of dimensions; action bounds are in the environment's units; the normaliser z-scores
+    observations by the dataset's statistics and is kept in every checkpoint.
+    """
+
+    observation_size: int = eqx.field(static=True)
+    action_size: int = eqx.field(static=True)
+    action_low: Float[Array, " action"]
+    action_high: Float[Array, " action"]
+    observation_normalizer: GaussianNormalizer
+
+
+class Policy(eqx.Module):
+    """Chooses actions for a batch of systems at once. Raw observations in, raw actions out."""
+
+    @abc.abstractmethod
+    def start(self, batch_size: int) -> Any:
+        """The memory at the start of an episode (a planner's plan; None for a feed-forward policy)."""
+
+    @abc.abstractmethod
+    def act(
+        self, observations: Float[Array, "batch observation"], memory: Any, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, "batch action"], Any]:
+        """Actions for the current observations, and the memory to hand in at the next step."""
+
+
+class Learner(eqx.Module):
+    """Learns a policy from batches of transitions: pure functions on one immutable state."""
+
+    @abc.abstractmethod
+    def init(self, spec: SystemSpec, *, key: PRNGKeyArray) -> Any:
+        """A fresh state: parameters, targets, optimiser state, normaliser."""
+
+    @abc.abstractmethod
+    def update(
+        self, state: Any, batch: Transitions, *, step: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[Any, Metrics]:
+        """One gradient step.
+
+        `step` counts from 0 and comes from the training loop, not from the state: it is the same for all
+        seeds, so a `lax.cond` on it (a delayed update) stays a branch when seeds are vmapped.
+        """
+
+    @abc.abstractmethod
+    def policy(self, state: Any) -> Policy:
+        """The policy of a state."""

@@ -1,0 +1,31 @@
+"""Gradient steps on Equinox modules: arrays move, everything else stays."""
+
+from typing import TypeVar
+
+import equinox as eqx
+import jax
+import optax
+from jaxtyping import Array, Float
+
+Module = TypeVar("Module")
+
+
+def init_optimizer(optimizer: optax.GradientTransformation, module: Module) -> optax.OptState:
+    """The optimiser's state for the module's floating-point arrays."""
+    return optimizer.init(eqx.filter(module, eqx.is_inexact_array))
+
+
+def apply_gradient(
+    optimizer: optax.GradientTransformation, module: Module, gradient: Module, state: optax.OptState
+) -> tuple[Module, optax.OptState]:
+    """The module after one optimiser step, and the optimiser's new state."""
+    updates, state = optimizer.update(gradient, state, eqx.filter(module, eqx.is_inexact_array))
+    return eqx.apply_updates(module, updates), state
+
+
+def move_towards(target: Module, online: Module, rate: float | Float[Array, ""]) -> Module:
+    """target <- (1 - rate) target + rate online, for a target network or an exponential average."""
+    moving, fixed = eqx.partition(target, eqx.is_inexact_array)
+    source = eqx.filter(online, eqx.is_inexact_array)
+    moved = jax.tree.map(lambda old, new: old + rate * (new - old), moving, source)
+    return eqx.combine(moved, fixed)

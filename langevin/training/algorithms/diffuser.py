@@ -1,0 +1,62 @@
+"""The goal-conditioned diffusion planner: one stage."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from langevin.data.sampling import Windows, windows_of
+from langevin.data.trajectories import Trajectories
+from langevin.diffusion.schedules import KarrasSchedule
+from langevin.errors import UsageError
+from langevin.planners.controllers import ControllerName
+from langevin.planners.diffuser import PlannerPolicy, PlannerTraining
+from langevin.training.algorithms.system import Results, System
+from langevin.training.stage import Stage
+
+
+@dataclass(frozen=True)
+class DiffuserConfig:
+    """Settings of the planner."""
+
+    steps: int
+    """Gradient steps."""
+    planner: PlannerTraining
+    schedule: KarrasSchedule
+    """Noise levels of a plan's sampling."""
+    controller: ControllerName = "waypoint"
+    """How a plan becomes an action."""
+    replan_every: int = 0
+    """Environment steps between two plans; 0 plans once an episode."""
+
+
+def prepare(config: DiffuserConfig, trajectories: Trajectories) -> Windows:
+    """Windows of the planner's horizon."""
+    return windows_of(trajectories, config.planner.horizon)
+
+
+def stages(config: DiffuserConfig, system: System) -> list[Stage]:
+    """Training is one stage, "policy"; its learning rate decays over the stage.
+
+    Raises UsageError for a task without a goal.
+    """
+    if system.task.maze is None:
+        raise UsageError(f"diffuser plans to a goal, and task {system.task.id} has none; choose a pointmaze task")
+    optimizer = dataclasses.replace(config.planner.optimizer, decay_steps=config.steps)
+    training = dataclasses.replace(config.planner, optimizer=optimizer)
+    goal = jnp.asarray(system.task.maze.goal, jnp.float32)
+
+    def init(data: Windows, results: Results, *, key: PRNGKeyArray):
+        return training.init(data, key=key)
+
+    def update(state, data: Windows, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
+        return training.update(state, data, step=step, key=key)
+
+    def policy(state, results: Results) -> PlannerPolicy:
+        return PlannerPolicy(
+            training.finish(state), goal, jnp.asarray(system.action_low), jnp.asarray(system.action_high),
+            config.schedule, config.controller, config.replan_every, training.shortest,
+        )  # fmt: skip
+
+    return [Stage("policy", config.steps, init, update, policy=policy)]

@@ -1,0 +1,71 @@
+"""Algorithms by name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langevin.data.trajectories import Trajectories
+from langevin.errors import UsageError
+from langevin.training.algorithms import diffuser, dydiff, offline
+from langevin.training.algorithms.system import System
+from langevin.training.presets import load_preset, to_table
+from langevin.training.stage import Stage
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """How a name on the command line becomes stages of training."""
+
+    label: str
+    """The name people know it by."""
+    config_class: Callable[[str | None], type]
+    """The class of its settings, given the name of the base learner."""
+    prepare: Callable[[Any, Trajectories], Any]
+    """Settings and trajectories -> what its stages draw from, on the device."""
+    stages: Callable[[Any, System], list[Stage]]
+    takes_base: bool = False
+    """Whether it is an add-on over a base learner."""
+
+
+LEARNERS = {"bc": offline.BCConfig, "td3bc": offline.TD3BCConfig}
+LABELS = {"bc": "BC", "td3bc": "TD3+BC"}
+
+
+def _dydiff_config(base: str | None) -> type:
+    learner_class = type(LEARNERS[base or "td3bc"].learner)
+    return dydiff.with_learner(learner_class)
+
+
+ALGORITHMS = {
+    name: Algorithm(LABELS[name], lambda base, name=name: LEARNERS[name], offline.prepare, offline.stages)
+    for name in LEARNERS
+} | {
+    "dydiff": Algorithm("DyDiff", _dydiff_config, dydiff.prepare, dydiff.stages, takes_base=True),
+    "diffuser": Algorithm("Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages),
+}
+
+
+def load_settings(
+    name: str, base: str | None, preset: str, dataset_id: str, overrides: Mapping[str, Any]
+) -> Any:
+    """An algorithm's settings from its preset; an add-on's learner has its own preset's settings.
+
+    Raises UsageError for an unknown preset or setting, and for a base where none fits or an unknown one.
+    """
+    algorithm = ALGORITHMS[name]
+    if not algorithm.takes_base:
+        if base is not None:
+            raise UsageError(f"{name} takes no --base; only add-ons such as dydiff do")
+        return load_preset(algorithm.config_class(None), name, preset, dataset_id, overrides)
+    base = base or "td3bc"
+    if base not in LEARNERS:
+        raise UsageError(f"--base {base} is not a learner; choose one of {', '.join(LEARNERS)}")
+    learner = to_table(load_preset(LEARNERS[base], base, preset, dataset_id).learner)
+    below = {f"learner.{key}": value for key, value in learner.items()}
+    return load_preset(algorithm.config_class(base), name, preset, dataset_id, below | dict(overrides))
+
+
+def label_of(name: str, base: str | None) -> str:
+    """The name shown in tables, as "TD3+BC + DyDiff"."""
+    label = ALGORITHMS[name].label
+    return f"{LABELS[base or 'td3bc']} + {label}" if ALGORITHMS[name].takes_base else label
