@@ -10,7 +10,12 @@ import pytest
 import scipy.stats
 
 from langevin.data.sampling import Transitions
-from langevin.dynamics.ensemble_training import EnsembleTraining, gaussian_nll, held_out_errors
+from langevin.dynamics.ensemble_training import (
+    EnsembleTraining,
+    gaussian_nll,
+    held_out_errors,
+    weighted_nll,
+)
 from langevin.dynamics.split import SplitTransitions, split_transitions
 from langevin.errors import UsageError
 
@@ -100,6 +105,17 @@ def test_gradients_equal_the_closed_form_and_finite_differences():
         np.testing.assert_allclose(gradient, difference, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_weighted_likelihood_divides_errors_by_a_power_of_the_variance(weight):
+    gradients = jax.grad(lambda *x: weighted_nll(*x, weight).sum(), argnums=(0, 1))(
+        *(jnp.asarray(x, jnp.float32) for x in (MEANS, LOG_VARIANCES, TARGETS))
+    )
+    variances = np.exp(LOG_VARIANCES)
+    np.testing.assert_allclose(gradients[0], (MEANS - TARGETS) * variances ** (weight - 1), rtol=1e-4)
+    log_variance = 0.5 * variances**weight * (1 - (TARGETS - MEANS) ** 2 / variances)
+    np.testing.assert_allclose(gradients[1], log_variance, rtol=1e-4, atol=1e-5)
+
+
 def test_loss_is_likelihood_plus_bounds_plus_decay_of_the_weights(data, fresh):
     batch = TINY.batches(fresh, data.training, key=jax.random.key(3))
     inputs, targets = data.scales.inputs(batch.observations, batch.actions), data.scales.targets(batch)
@@ -111,8 +127,10 @@ def test_loss_is_likelihood_plus_bounds_plus_decay_of_the_weights(data, fresh):
         one = jax.tree.map(lambda leaf, index=index: leaf[index], networks)
         means, log_variances = (np.asarray(output, np.float64) for output in one(inputs[index]))
         # MBPO's scale: squared error over variance plus log-variance, without the Gaussian's 1/2.
-        error = (means - targets[index]) ** 2
-        expected += np.mean(error * np.exp(-log_variances) + log_variances) + np.log(2 * np.pi)
+        likelihood = (
+            (means - targets[index]) ** 2 * np.exp(-log_variances) + log_variances + np.log(2 * np.pi)
+        )
+        expected += np.mean(np.sqrt(np.exp(log_variances)) * likelihood)
         expected += 0.01 * np.sum(one.highest_log_variance - one.lowest_log_variance)
         expected += 0.5 * (2.5e-5 * np.sum(first[index] ** 2) + 1e-4 * np.sum(last[index] ** 2))
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
@@ -275,6 +293,17 @@ def test_elites_are_the_members_of_lowest_held_out_error(fresh):
     model = TINY.finish(eqx.tree_at(lambda s: s.best.errors, fresh, errors))
     np.testing.assert_array_equal(model.elites, [1, 3])
     assert model.elites.dtype == jnp.int32
+
+
+def test_the_learning_rate_falls_to_zero_over_the_decay_steps():
+    """Adam's step for an unchanging gradient is the learning rate itself."""
+    optimizer = replace(TINY, learning_rate=0.5, decay_steps=10).optimizer
+    state, steps = optimizer.init(jnp.zeros(())), []
+    for _ in range(12):
+        step, state = optimizer.update(jnp.ones(()), state)
+        steps.append(-float(step))
+    cosine = 0.25 * (1 + np.cos(np.pi * np.minimum(np.arange(12), 10) / 10))
+    np.testing.assert_allclose(steps, cosine, atol=1e-5)
 
 
 def test_more_elites_than_members_is_an_error():
