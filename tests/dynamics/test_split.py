@@ -62,9 +62,12 @@ def test_one_row_cannot_be_split():
 
 
 def test_scales_know_the_range_of_next_observations_too():
-    scales = Scales.fit(numbered(100))
-    np.testing.assert_array_equal(scales.observation_low, [0, 3])
-    np.testing.assert_array_equal(scales.observation_high, [101, 5])
+    change = jax.numpy.array([2.0, -4.0])
+    transitions = numbered(100)
+    transitions = eqx.tree_at(lambda t: t.next_observations, transitions, transitions.observations + change)
+    scales = Scales.fit(transitions)
+    np.testing.assert_array_equal(scales.observation_low, [0, -1])
+    np.testing.assert_array_equal(scales.observation_high, [101, 3])
     np.testing.assert_array_equal((scales.action_low, scales.action_high), ([0], [99]))
 
 
