@@ -103,7 +103,9 @@ def usage(names: Sequence[str] | None = None) -> str:
 
 def complain(error: object, code: int) -> int:
     """One sentence on standard error."""
-    Console(stderr=True, soft_wrap=True).print(f"langevin: {error}", style="red", markup=False, highlight=False)
+    Console(stderr=True, soft_wrap=True).print(
+        f"langevin: {error}", style="red", markup=False, highlight=False
+    )
     return code
 
 

@@ -1,11 +1,11 @@
 """`langevin train ALGORITHM`: train several seeds at once, evaluate them, leave a run folder."""
 
 import json
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import tomllib
 import tyro
 from rich.console import Console
 
@@ -87,7 +87,7 @@ def default_folder(algorithm: str, base: str | None, dataset: str) -> Path:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """"learner.alpha=1.0" as a key and a TOML value; a bare word is a string.
+    """ "learner.alpha=1.0" as a key and a TOML value; a bare word is a string.
 
     Raises UsageError where there is no "=".
     """

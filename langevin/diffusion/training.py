@@ -1,22 +1,20 @@
 """Training a denoising network: Adam, a learning rate that ramps up and decays, and an average of the weights."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
-
-Network = TypeVar("Network", bound=eqx.Module)
+from jaxtyping import Array, Float, Int
 
 
 class DiffusionState(eqx.Module):
     """A denoising network in training: the weights, their exponential average (sampled from), the optimiser."""
 
-    network: eqx.Module
-    average: eqx.Module
+    network: Any
+    average: Any
     optimizer_state: optax.OptState
 
 
@@ -39,7 +37,9 @@ class DiffusionOptimizer(eqx.Module):
             return optax.adam(optax.linear_schedule(0.0, self.learning_rate, self.warmup_steps))
         warmup = min(self.warmup_steps, max(self.decay_steps // 10, 1))
         return optax.adam(
-            optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, warmup, max(self.decay_steps, warmup + 1))
+            optax.warmup_cosine_decay_schedule(
+                0.0, self.learning_rate, warmup, max(self.decay_steps, warmup + 1)
+            )
         )
 
     def init(self, network: eqx.Module) -> DiffusionState:
@@ -51,7 +51,7 @@ class DiffusionOptimizer(eqx.Module):
     def update(
         self,
         state: DiffusionState,
-        loss: Callable[[eqx.Module], Float[Array, ""]],
+        loss: Callable[[Any], Float[Array, ""]],
         *,
         step: Int[Array, ""],
     ) -> tuple[DiffusionState, Float[Array, ""]]:
@@ -63,6 +63,8 @@ class DiffusionOptimizer(eqx.Module):
         decay = jnp.minimum(self.average_decay, (1 + step) / (10 + step))
         moving, fixed = eqx.partition(state.average, eqx.is_inexact_array)
         moved = jax.tree.map(
-            lambda old, new: decay * old + (1 - decay) * new, moving, eqx.filter(network, eqx.is_inexact_array)
+            lambda old, new: decay * old + (1 - decay) * new,
+            moving,
+            eqx.filter(network, eqx.is_inexact_array),
         )
         return DiffusionState(network, eqx.combine(moved, fixed), optimizer_state), value

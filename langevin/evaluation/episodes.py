@@ -4,8 +4,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from langevin.envs.stepping import make_simulator
 from langevin.envs.tasks import Task
@@ -76,7 +77,7 @@ def run_episodes(
     with progress.track(task.max_steps, f"{batch} episodes of {task.id}") as advance:
         for step in range(task.max_steps):
             keys = jax.random.split(jax.random.fold_in(key, step), seeds)
-            shaped = np.asarray(observations, np.float32).reshape(seeds, episodes, -1)
+            shaped = jnp.asarray(observations, jnp.float32).reshape(seeds, episodes, -1)
             actions, memories = act_all(policies, shaped, memories, keys)
             observations, rewards, terminations = simulator.step(np.asarray(actions).reshape(batch, -1))
             returns += np.where(running, rewards, 0.0)

@@ -11,7 +11,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -202,9 +201,13 @@ def _sentence(policy: str, rows: list[dict[str, Any]]) -> str:
     elif worse_error and legal_gain < 0.1:
         advice = "Trust the ensemble."
     elif worse_error:
-        advice = "The refined paths stay in the maze but are not the policy's: trust neither for where it ends up."
+        advice = (
+            "The refined paths stay in the maze but are not the policy's: trust neither for where it ends up."
+        )
     elif better_error or legal_gain >= 0.1:
-        advice = "The refined rollouts are nearer the truth, but neither says where this policy really ends up."
+        advice = (
+            "The refined rollouts are nearer the truth, but neither says where this policy really ends up."
+        )
         if refined["error"][last] < 0.3:
             advice = "Trust the refined rollouts."
     else:

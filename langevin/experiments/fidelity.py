@@ -91,9 +91,7 @@ def draw_rollouts(folder: Path, loaded: LoadedRun, policy: str, found: Refinemen
     """Ensemble rollouts left, refined right (DyDiff, Figures 8 and 9)."""
     maze = loaded.system.task.maze
     assert maze is not None
-    left, right = (
-        np.asarray(found.observations[index])[:SHOWN_ROLLOUTS, :, :2] for index in (0, 1)
-    )
+    left, right = (np.asarray(found.observations[index])[:SHOWN_ROLLOUTS, :, :2] for index in (0, 1))
     figure = two_panel_rollouts(maze, left, right, titles=("Ensemble", "Refined once"))
     strength = loaded.settings.strength
     save_figure(

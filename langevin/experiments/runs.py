@@ -135,9 +135,7 @@ def load_run(folder: Path) -> LoadedRun:
     settings = from_table(algorithm.config_class(config.base), config.settings, str(folder))
     stages = algorithm.stages(settings, system)
     data_like = algorithm.prepare(settings, system.blank_data(1_000))
-    return LoadedRun(
-        config, settings, system, stages, load_results(folder, stages, data_like, config.seeds)
-    )
+    return LoadedRun(config, settings, system, stages, load_results(folder, stages, data_like, config.seeds))
 
 
 def one_seed(states: Any, index: int) -> Any:
@@ -175,9 +173,7 @@ def evaluation_record(task: Task, episodes: Episodes, index: int) -> dict[str, f
     }
 
 
-def run_config(
-    request: RunRequest, settings: Any, system: System, trajectories: Trajectories
-) -> RunConfig:
+def run_config(request: RunRequest, settings: Any, system: System, trajectories: Trajectories) -> RunConfig:
     """config.toml's content: everything needed to run it again."""
     base = (request.base or "td3bc") if ALGORITHMS[request.algorithm].takes_base else None
     return RunConfig(

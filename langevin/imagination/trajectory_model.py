@@ -26,7 +26,7 @@ from langevin.policies.base import Metrics
 class TrajectoryModel(eqx.Module):
     """A trained dynamics diffusion model: network, normalisers to [-1, 1], and the EDM constants."""
 
-    network: eqx.Module
+    network: TemporalUNet
     observation_normalizer: MinMaxNormalizer
     action_normalizer: MinMaxNormalizer
     edm: EDM = EDM()
@@ -103,7 +103,7 @@ class TrajectoryModelTraining(eqx.Module):
         )
 
     def loss(
-        self, network: eqx.Module, state: TrajectoryModelState, batch: WindowBatch, *, key: PRNGKeyArray
+        self, network: TemporalUNet, state: TrajectoryModelState, batch: WindowBatch, *, key: PRNGKeyArray
     ) -> Float[Array, ""]:
         """DyDiff's Eq. 4: the denoising error on the states after the first, valid rows only."""
         drop_key, loss_key = jax.random.split(key)

@@ -18,6 +18,7 @@ from langevin.diffusion.schedules import KarrasSchedule
 from langevin.dynamics.ensemble import DynamicsModel, rollout
 from langevin.dynamics.inverse import InverseModel
 from langevin.dynamics.reward import RewardModel
+from langevin.dynamics.support import Support
 from langevin.imagination.trajectory_model import TrajectoryModel
 from langevin.policies.base import Policy
 
@@ -85,7 +86,7 @@ class DyDiffWorld(World):
     dynamics: DynamicsModel
     reward: RewardModel
     refiner: TrajectoryModel
-    inverse: InverseModel
+    inverse: InverseModel | None
     termination: Termination = eqx.field(static=True)
     schedule: KarrasSchedule
     churn: Churn
@@ -129,8 +130,32 @@ class DyDiffWorld(World):
         actions: Float[Array, "rollouts horizon action"],
     ) -> Float[Array, "rollouts horizon action"]:
         """Actions that lead from each state to the next; the last state keeps its own."""
+        assert self.inverse is not None
         explained = jax.vmap(self.inverse.predict)(observations[:, :-1], observations[:, 1:])
         return jnp.concatenate([explained, actions[:, -1:]], axis=1)
+
+
+class HaltingWorld(World):
+    """A world that ends a trajectory where it leaves the data (the HALT state of MOReL, Kidambi et al. 2020).
+
+    No model knows what happens there, so nothing is gained there: the transition that leaves is terminal and pays
+    the data's worst reward `patience` times over.
+    """
+
+    world: World
+    support: Support
+    worst_reward: Float[Array, ""]
+    patience: int = eqx.field(static=True)
+
+    def imagine(
+        self, policy: Policy, starts: Float[Array, "rollouts observation"], horizon: int, *, key: PRNGKeyArray
+    ) -> Imagined:
+        """The inner world's trajectories, cut where they leave the support."""
+        free = self.world.imagine(policy, starts, horizon, key=key)
+        after = free.observations[:, 1:]
+        left = ~self.support.contains(after.reshape(-1, after.shape[-1])).reshape(after.shape[:2])
+        rewards = jnp.where(left, self.patience * self.worst_reward, free.rewards)
+        return Imagined(free.observations, free.actions, rewards, free.terminations | left)
 
 
 Act = Callable[..., Float[Array, "batch action"]]

@@ -32,7 +32,7 @@ class PlannerModel(eqx.Module):
     horizon: rows of a plan. goal_size: how many leading observation dimensions are the position.
     """
 
-    network: eqx.Module
+    network: TemporalUNet
     observation_normalizer: MinMaxNormalizer
     action_normalizer: MinMaxNormalizer
     horizon: int = eqx.field(static=True)
@@ -134,7 +134,7 @@ class PlannerTraining(eqx.Module):
         )
 
     def loss(
-        self, network: eqx.Module, state: PlannerState, batch: WindowBatch, *, key: PRNGKeyArray
+        self, network: TemporalUNet, state: PlannerState, batch: WindowBatch, *, key: PRNGKeyArray
     ) -> Float[Array, ""]:
         """The denoising error on everything but the endpoints, valid rows only."""
         row_key, last_key, loss_key = jax.random.split(key, 3)
@@ -223,9 +223,7 @@ class PlannerPolicy(Policy):
         memory = jax.lax.cond(due, lambda: self.renew(observations, memory, key=key), lambda: memory)
         actions = CONTROLLERS[self.controller](observations, memory.observations, memory.actions, memory.row)
         last = self.model.horizon - 1
-        memory = Plan(
-            memory.observations, memory.actions, jnp.minimum(memory.row + 1, last), memory.age + 1
-        )
+        memory = Plan(memory.observations, memory.actions, jnp.minimum(memory.row + 1, last), memory.age + 1)
         return jnp.clip(actions, self.action_low, self.action_high), memory
 
     def renew(

@@ -1,6 +1,6 @@
 """Gradient steps on Equinox modules: arrays move, everything else stays."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 Module = TypeVar("Module")
 
 
-def init_optimizer(optimizer: optax.GradientTransformation, module: Module) -> optax.OptState:
+def init_optimizer(optimizer: optax.GradientTransformation, module: Any) -> optax.OptState:
     """The optimiser's state for the module's floating-point arrays."""
     return optimizer.init(eqx.filter(module, eqx.is_inexact_array))
 
@@ -19,7 +19,8 @@ def apply_gradient(
     optimizer: optax.GradientTransformation, module: Module, gradient: Module, state: optax.OptState
 ) -> tuple[Module, optax.OptState]:
     """The module after one optimiser step, and the optimiser's new state."""
-    updates, state = optimizer.update(gradient, state, eqx.filter(module, eqx.is_inexact_array))
+    parameters = eqx.filter(module, eqx.is_inexact_array)
+    updates, state = optimizer.update(gradient, state, parameters)  # pyright: ignore[reportArgumentType]
     return eqx.apply_updates(module, updates), state
 
 

@@ -72,9 +72,7 @@ class TD3BC(Learner):
             normalizer=spec.observation_normalizer,
         )
 
-    def targets(
-        self, state: TD3BCState, batch: Transitions, *, key: PRNGKeyArray
-    ) -> Float[Array, " batch"]:
+    def targets(self, state: TD3BCState, batch: Transitions, *, key: PRNGKeyArray) -> Float[Array, " batch"]:
         """y = r + gamma (1 - terminal) min_i Q'_i(s', pi'(s') + clipped noise); timeouts go on (TD3, Alg. 1)."""
         next_observations = state.normalizer.normalize(batch.next_observations)
         actor = state.target_actor
@@ -87,7 +85,10 @@ class TD3BC(Learner):
         return batch.rewards + self.discount * (1 - batch.terminations) * next_values
 
     def critic_loss(
-        self, critics: Ensemble, batch: Transitions, observations: Float[Array, "batch observation"],
+        self,
+        critics: Ensemble,
+        batch: Transitions,
+        observations: Float[Array, "batch observation"],
         targets: Float[Array, " batch"],
     ) -> tuple[Float[Array, ""], Metrics]:
         """sum_i mean (Q_i(s, a) - y)^2."""
@@ -96,7 +97,10 @@ class TD3BC(Learner):
         return loss, {"critic/loss": loss, "critic/value": values.mean()}
 
     def actor_loss(
-        self, actor: DeterministicActor, critics: Ensemble, batch: Transitions,
+        self,
+        actor: DeterministicActor,
+        critics: Ensemble,
+        batch: Transitions,
         observations: Float[Array, "batch observation"],
     ) -> tuple[Float[Array, ""], Metrics]:
         """-lambda mean Q_1(s, pi(s)) + mean (pi(s) - a)^2, lambda = alpha / mean |Q_1| (Eqs. 3, 5)."""

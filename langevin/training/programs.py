@@ -40,9 +40,12 @@ class StagePrograms:
         keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(seed_keys(seeds))
         self._stage = stage
         self._shared = (data, results, keys)
-        # The first argument holds what outlives the call; the state's buffers are given away to the result.
-        self._advance = eqx.filter_jit(self._advance_seeds, donate="all-except-first")
-        self._begin = eqx.filter_jit(self._begin_seeds, donate="all-except-first")
+        # The guard is a program of its own: in one program with the updates it makes XLA compile five times
+        # longer. So the old state lives until the new one is known to be good, and is not given away.
+        self._advance = eqx.filter_jit(self._advance_seeds)
+        self._begin = eqx.filter_jit(self._begin_seeds)
+        self._judge = eqx.filter_jit(eqx.filter_vmap(self._judge_seed))
+        self._choose = eqx.filter_jit(eqx.filter_vmap(_choose))
         self._running = eqx.filter_jit(eqx.filter_vmap(lambda state, alive: alive & ~self._done(state)))
         self._policies = eqx.filter_jit(eqx.filter_vmap(lambda state, results: stage.policy(state, results)))  # type: ignore
         self._init = eqx.filter_jit(self._init_seeds)
@@ -66,19 +69,26 @@ class StagePrograms:
     ) -> tuple[PyTree, Bool[np.ndarray, "seeds"], dict[str, np.ndarray]]:
         """`length` updates from `step` on: the new state, who is still alive, each metric's mean per seed.
 
-        A seed that diverged comes back dead, with the state it had before. `state` is consumed.
+        A seed that diverged comes back dead, with the state it had before.
         """
-        shared = (*self._shared, jnp.int32(step))
-        state, survivors, metrics = self._advance(shared, state, jnp.asarray(alive), length)
-        return state, *jax.device_get((survivors, metrics))
+        new, metrics = self._advance((*self._shared, jnp.int32(step)), state, length)
+        return self._guard(new, state, alive, metrics)
 
     def begin_epoch(
         self, state: PyTree, alive: Bool[np.ndarray, "seeds"], step: int
     ) -> tuple[PyTree, Bool[np.ndarray, "seeds"], dict[str, np.ndarray]]:
         """The stage's `begin_epoch` before update number `step`, guarded as in `advance`."""
-        shared = (*self._shared, jnp.int32(step))
-        state, survivors, metrics = self._begin(shared, state, jnp.asarray(alive))
-        return state, *jax.device_get((survivors, metrics))
+        new, metrics = self._begin((*self._shared, jnp.int32(step)), state)
+        return self._guard(new, state, alive, metrics)
+
+    def _guard(
+        self, new: PyTree, old: PyTree, alive: Bool[np.ndarray, "seeds"], metrics: dict[str, Array]
+    ) -> tuple[PyTree, Bool[np.ndarray, "seeds"], dict[str, np.ndarray]]:
+        """The new state for a seed that runs and stayed finite, the old one for any other."""
+        keep, survivors, measured = jax.device_get(
+            (*self._judge(new, old, jnp.asarray(alive), metrics), metrics)
+        )
+        return new if keep.all() else self._choose(new, old, jnp.asarray(keep)), survivors, measured
 
     def running(self, state: PyTree, alive: Bool[np.ndarray, "seeds"]) -> Bool[np.ndarray, "seeds"]:
         """Which seeds are alive and not done."""
@@ -108,11 +118,11 @@ class StagePrograms:
         finish = self._stage.finish
         return eqx.filter_vmap(lambda state, results: finish(state, data, results))(state, results)
 
-    def _advance_seeds(self, shared, states, alive, length):
+    def _advance_seeds(self, shared, states, length):
         data, results, keys, start = shared
         steps = start + jnp.arange(length, dtype=jnp.int32)
 
-        def one_seed(state, alive, results, key):
+        def one_seed(state, results, key):
             update_key = jax.random.fold_in(key, _UPDATE)
             arrays, rest = eqx.partition(state, eqx.is_array)
 
@@ -124,34 +134,38 @@ class StagePrograms:
 
             new_arrays, history = jax.lax.scan(update, arrays, steps)
             metrics = {name: jnp.mean(values, dtype=jnp.float32) for name, values in history.items()}
-            return self._guard(eqx.combine(new_arrays, rest), state, alive, metrics)
+            return eqx.combine(new_arrays, rest), metrics
 
-        return eqx.filter_vmap(one_seed)(states, alive, results, keys)
+        return eqx.filter_vmap(one_seed)(states, results, keys)
 
-    def _begin_seeds(self, shared, states, alive):
+    def _begin_seeds(self, shared, states):
         data, results, keys, step = shared
 
-        def one_seed(state, alive, results, key):
+        def one_seed(state, results, key):
             epoch_key = jax.random.fold_in(jax.random.fold_in(key, _EPOCH), step)
             new, metrics = self._stage.begin_epoch(state, data, results, step=step, key=epoch_key)  # type: ignore
             _check_form(new, state, f"stage {self._stage.name!r}: begin_epoch")
             metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
-            return self._guard(new, state, alive, metrics)
+            return new, metrics
 
-        return eqx.filter_vmap(one_seed)(states, alive, results, keys)
+        return eqx.filter_vmap(one_seed)(states, results, keys)
 
-    def _guard(self, new, old, alive, metrics):
-        """The new state for a seed that runs and stayed finite, the old one for any other."""
+    def _judge_seed(self, new, old, alive, metrics):
+        """Whether a seed takes the new state, and whether it is alive after it."""
         running = alive & ~self._done(old)
         finite = _stayed_finite(new, old)
         for value in metrics.values():
             finite &= jnp.isfinite(value)
-        keep = running & finite
-        choose = lambda new, old: jnp.where(keep, new, old) if eqx.is_array(old) else old
-        return jax.tree.map(choose, new, old), alive & (finite | ~running), metrics
+        return running & finite, alive & (finite | ~running)
 
     def _done(self, state: PyTree) -> Bool[Array, ""]:
         return jnp.asarray(False if self._stage.done is None else self._stage.done(state))
+
+
+def _choose(new: PyTree, old: PyTree, keep: Bool[Array, ""]) -> PyTree:
+    """The new state's arrays where `keep`, else the old one's."""
+    choose = lambda new, old: jnp.where(keep, new, old) if eqx.is_array(old) else old
+    return jax.tree.map(choose, new, old)
 
 
 def _stayed_finite(new: PyTree, old: PyTree) -> Bool[Array, ""]:

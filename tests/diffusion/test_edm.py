@@ -108,7 +108,9 @@ def test_strength_mixes_prior_and_condition_linearly_and_its_ends_are_exact():
 
     condition = jnp.full((HORIZON, 1), 2.0)
     noisy, sigma = jnp.zeros((HORIZON, CHANNELS)), jnp.float32(1.0)
-    answers = {s: guided_denoiser(EDM(), network, condition, s)(noisy, sigma)[0, 0] for s in (0.0, 0.5, 1.0, 1.9)}
+    answers = {
+        s: guided_denoiser(EDM(), network, condition, s)(noisy, sigma)[0, 0] for s in (0.0, 0.5, 1.0, 1.9)
+    }
     c_out = 0.5 / np.sqrt(1.25)
     assert np.allclose(answers[0], -c_out)
     assert np.allclose(answers[1], 2 * c_out)

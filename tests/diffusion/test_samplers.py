@@ -79,9 +79,7 @@ def test_held_entries_come_back_untouched_and_the_rest_follows_them(churn):
 
 def test_karras_levels_match_the_published_formula():
     levels = np.asarray(KarrasSchedule(steps=18, highest=80.0, lowest=0.002, rho=7.0).noise_levels())
-    expected = [
-        (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(18)
-    ]
+    expected = [(80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(18)]
     assert np.allclose(levels[:-1], expected, rtol=1e-4)
     assert levels[-1] == 0
 

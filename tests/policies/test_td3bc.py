@@ -25,9 +25,7 @@ def spec():
 def state(spec):
     fresh = LEARNER.init(spec, key=jax.random.key(0))
     other = LEARNER.init(spec, key=jax.random.key(1))  # targets that differ, so a mix-up is seen
-    return eqx.tree_at(
-        lambda s: (s.target_actor, s.target_critics), fresh, (other.actor, other.critics)
-    )
+    return eqx.tree_at(lambda s: (s.target_actor, s.target_critics), fresh, (other.actor, other.critics))
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +90,7 @@ def test_targets_equal_the_hand_computed_case(state, batch):
 def test_critic_loss_equals_the_equation(state, batch):
     x, targets = standard(state, batch.observations), targets_by_hand(state, batch, jax.random.key(3))
     expected = ((critics_by_hand(state.critics, x, np.asarray(batch.actions)) - targets) ** 2).mean(1).sum()
-    loss, _ = LEARNER.critic_loss(
-        state.critics, batch, jnp.asarray(x), jnp.asarray(targets, jnp.float32)
-    )
+    loss, _ = LEARNER.critic_loss(state.critics, batch, jnp.asarray(x), jnp.asarray(targets, jnp.float32))
     assert np.allclose(loss, expected, rtol=1e-5)
 
 
@@ -102,7 +98,9 @@ def test_actor_loss_equals_the_equation(state, batch):
     x = standard(state, batch.observations)
     actions = actor_by_hand(state.actor, x)
     values = critics_by_hand(state.critics, x, actions)[0]
-    expected = -2.5 / np.abs(values).mean() * values.mean() + ((actions - np.asarray(batch.actions)) ** 2).mean()
+    expected = (
+        -2.5 / np.abs(values).mean() * values.mean() + ((actions - np.asarray(batch.actions)) ** 2).mean()
+    )
     loss, _ = LEARNER.actor_loss(state.actor, state.critics, batch, jnp.asarray(x))
     assert np.allclose(loss, expected, rtol=1e-5)
 
@@ -113,7 +111,9 @@ def test_actor_gradient_matches_finite_differences_with_the_weight_held_fixed(st
     weight = 2.5 / np.abs(critics_by_hand(state.critics, x, actor_by_hand(state.actor, x))[0]).mean()
 
     def loss_at(bias_shift):
-        actor = eqx.tree_at(lambda a: a.network.layers[-1].bias, state.actor, replace_fn=lambda b: b + bias_shift)
+        actor = eqx.tree_at(
+            lambda a: a.network.layers[-1].bias, state.actor, replace_fn=lambda b: b + bias_shift
+        )
         actions = actor_by_hand(actor, x)
         values = critics_by_hand(state.critics, x, actions)[0]
         return -weight * values.mean() + ((actions - np.asarray(batch.actions)) ** 2).mean()

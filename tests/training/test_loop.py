@@ -84,8 +84,7 @@ def test_the_data_is_an_argument_of_the_compiled_chunk_not_a_constant_in_it():
     data = jax.tree.map(jax.numpy.asarray, data)
     programs = StagePrograms(counting(), 0, data, {}, [0, 1])
     shared = (*programs._shared, jax.numpy.int32(0))
-    alive = jax.numpy.ones(2, bool)
-    jaxpr, *_ = eqx.filter_make_jaxpr(programs._advance_seeds)(shared, programs.init(), alive, 10)
+    jaxpr, *_ = eqx.filter_make_jaxpr(programs._advance_seeds)(shared, programs.init(), 10)
     assert sum(np.size(constant) for constant in jaxpr.consts) < 100
     assert (1000, 100) in [variable.aval.shape for variable in jaxpr.jaxpr.invars]
 

@@ -42,7 +42,9 @@ def stages(config: DiffuserConfig, system: System) -> list[Stage]:
     Raises UsageError for a task without a goal.
     """
     if system.task.maze is None:
-        raise UsageError(f"diffuser plans to a goal, and task {system.task.id} has none; choose a pointmaze task")
+        raise UsageError(
+            f"diffuser plans to a goal, and task {system.task.id} has none; choose a pointmaze task"
+        )
     optimizer = dataclasses.replace(config.planner.optimizer, decay_steps=config.steps)
     training = dataclasses.replace(config.planner, optimizer=optimizer)
     goal = jnp.asarray(system.task.maze.goal, jnp.float32)

@@ -102,7 +102,7 @@ def stages(config: Any, system: System) -> list[Stage]:
     explained = [inverse_stage(config)] if refined and config.final_actions == "inverse" else []
     return [
         *single_step_stages(config), *explained, *diffusion,
-        policy_stage(config, system, lambda results: learned_world(config, system, results)),
+        policy_stage(config, system, lambda data, results: learned_world(config, system, results)),
     ]  # fmt: skip
 
 
@@ -118,9 +118,10 @@ def learned_world(config: Any, system: System, results: Results) -> World:
 
 
 def single_step_stages(config: Any) -> list[Stage]:
-    """The dynamics ensemble and the reward model."""
+    """The dynamics ensemble, whose learning rate decays over the stage, and the reward model."""
+    dynamics = dataclasses.replace(config.dynamics, decay_steps=config.dynamics_steps)
     return [
-        model_stage("dynamics", config.dynamics, config.dynamics_steps, lambda data: data.split),
+        model_stage("dynamics", dynamics, config.dynamics_steps, lambda data: data.split),
         model_stage("reward", config.reward, config.reward_steps, lambda data: data.split),
     ]
 
@@ -147,11 +148,13 @@ def model_stage(name: str, training: Any, steps: int, data_of: Any) -> Stage:
         return training.update(state, data_of(data), step=step, key=key)
 
     done = getattr(training, "done", None)
-    return Stage(name, steps, init, update, done=done, finish=lambda state, data, results: training.finish(state))
+    return Stage(
+        name, steps, init, update, done=done, finish=lambda state, data, results: training.finish(state)
+    )
 
 
 def policy_stage(config: Any, system: System, world_of: Any) -> Stage:
-    """The learner, fed by the world that `world_of(results)` gives."""
+    """The learner, fed by the world that `world_of(data, results)` gives."""
     dydiff = DyDiff(
         config.learner, config.rollouts, config.horizon, config.keep_share, config.filter, config.real_share,
         config.capacity, config.batch_size,
@@ -161,7 +164,7 @@ def policy_stage(config: Any, system: System, world_of: Any) -> Stage:
         return dydiff.init(system.spec(data.transitions), key=key)
 
     def begin_epoch(state, data: DyDiffData, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
-        return dydiff.begin_epoch(state, data.transitions, world_of(results), key=key)
+        return dydiff.begin_epoch(state, data.transitions, world_of(data, results), key=key)
 
     def update(state, data: DyDiffData, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
         return dydiff.update(state, data.transitions, step=step, key=key)

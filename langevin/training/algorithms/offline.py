@@ -56,6 +56,4 @@ def stages(config: OfflineConfig, system: System) -> list[Stage]:
         batch = sample_transitions(data, config.batch_size, key=batch_key)
         return learner.update(state, batch, step=step, key=update_key)
 
-    return [
-        Stage("policy", config.steps, init, update, policy=lambda state, results: learner.policy(state))
-    ]
+    return [Stage("policy", config.steps, init, update, policy=lambda state, results: learner.policy(state))]

@@ -41,7 +41,9 @@ ALGORITHMS = {
     for name in LEARNERS
 } | {
     "dydiff": Algorithm("DyDiff", _dydiff_config, dydiff.prepare, dydiff.stages, takes_base=True),
-    "diffuser": Algorithm("Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages),
+    "diffuser": Algorithm(
+        "Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages
+    ),
 }
 
 

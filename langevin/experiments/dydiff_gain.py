@@ -1,0 +1,184 @@
+"""What imagined rollouts give a learner, beside what true ones would: DyDiff's gain as a share of the oracle's.
+
+    langevin data make pointmaze/umaze-v0 --transitions 200000 --as pointmaze/umaze-200k-v0
+    python -m langevin.experiments.dydiff_gain --dataset pointmaze/umaze-200k-v0 --seeds 5 --steps 100000
+
+Every variant is the same loop with the same learner, filter, number of rollouts and gradient steps. They differ in
+the world alone: none (the base learner), the ensemble (M = 0), DyDiff at several conditioning strengths, and the
+simulator (the oracle). The world models are trained once and shared by all seeds of the learner, so an interval says
+how learners differ, not how world models do.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+
+from langevin.data.sampling import Transitions
+from langevin.data.sources import open_dataset
+from langevin.dynamics.support import fit_support
+from langevin.errors import UsageError
+from langevin.evaluation.episodes import run_episodes
+from langevin.evaluation.scores import bootstrap_interval, score_summary
+from langevin.experiments.oracle import simulator_world
+from langevin.experiments.runs import CHUNK_STEPS, EVALUATION_SEED, evaluator, one_seed, task_of
+from langevin.imagination.worlds import HaltingWorld, World
+from langevin.progress import BarProgress
+from langevin.training.algorithms import dydiff
+from langevin.training.algorithms.registry import load_settings
+from langevin.training.algorithms.system import system_of
+from langevin.training.compile_cache import enable_compile_cache
+from langevin.training.files import atomic_write
+from langevin.training.loop import train
+from langevin.training.presets import toml_value
+
+
+class GainData(eqx.Module):
+    """What the policy stage draws from: real transitions, and the shared world."""
+
+    transitions: Transitions
+    world: World
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Base, ensemble, DyDiff and oracle at equal gradient steps."""
+
+    dataset: str
+    """Dataset id or path."""
+    out: Path = Path("runs/dydiff-gain")
+    """One run folder a variant, and gain.json."""
+    seeds: int = 5
+    """Seeds of the learner: 0, 1, …"""
+    steps: int = 100_000
+    """Gradient steps of every variant."""
+    strengths: tuple[float, ...] = (0.0, 0.5, 1.0)
+    """Conditioning strengths of DyDiff."""
+    variants: tuple[str, ...] = ("base", "oracle", "ensemble", "dydiff")
+    """Which to run, in order."""
+    final_actions: str = "policy"
+    """Actions stored with refined states: policy or inverse."""
+    patience: int = 100
+    """How many times over a halted transition pays the data's worst reward."""
+    episodes: int = 100
+    """Evaluation episodes a seed."""
+
+    def run(self) -> dict[str, Any]:
+        """Train what is not yet trained, write gain.json and print the table."""
+        trajectories = open_dataset(self.dataset)
+        task = task_of(trajectories, self.dataset)
+        system = system_of(trajectories, task)
+        overrides = {"steps": self.steps, "final_actions": self.final_actions}
+        config = load_settings("dydiff", "td3bc", "cpu", self.dataset, overrides)
+        data = dydiff.prepare(config, trajectories)
+        support = fit_support(data.transitions)
+        halting = lambda world, data: HaltingWorld(
+            world, support, data.transitions.rewards.min(), self.patience
+        )
+        progress = BarProgress()
+        models = train(
+            [stage for stage in dydiff.stages(config, system) if stage.name != "policy"], data, (0,),
+            self.out / "models", chunk_steps=CHUNK_STEPS, resume=True, progress=progress,
+        ).states  # fmt: skip
+        models = one_seed(models, 0)
+
+        def world(variant: str) -> World:
+            if variant in ("base", "oracle"):
+                return simulator_world(task)
+            if variant.endswith("+halt"):
+                return halting(world(variant.removesuffix("+halt")), data)
+            if variant == "ensemble":
+                return dydiff.learned_world(dataclasses.replace(config, iterations=0), system, models)
+            strength = float(variant.removeprefix("dydiff-"))
+            return dydiff.learned_world(dataclasses.replace(config, strength=strength), system, models)
+
+        results: dict[str, Any] = {}
+        for variant in self.names():
+            settings = config
+            if variant == "base":  # the same program with nothing imagined in its batches
+                settings = dataclasses.replace(config, real_share=1.0, rollouts=2, epoch_steps=self.steps)
+            stage = dydiff.policy_stage(settings, system, lambda data, results: data.world)
+            folder, seeds = self.out / variant, tuple(range(self.seeds))
+            every = max(self.steps // 10 // config.epoch_steps, 1) * config.epoch_steps
+            trained = train(
+                [stage], GainData(data.transitions, world(variant)), seeds, folder, chunk_steps=config.epoch_steps,
+                evaluate=evaluator(task, self.seeds), evaluate_every=every, resume=True, progress=progress,
+            )  # fmt: skip
+            episodes = run_episodes(
+                trained.policies([stage]),
+                task,
+                seeds=self.seeds,
+                episodes=self.episodes,
+                seed=EVALUATION_SEED,
+            )
+            results[variant] = score_summary(episodes.returns, task) | {
+                "updates_per_second": trained.updates_per_second,
+                "wall_seconds": trained.seconds,
+            }
+            self.write(results)
+        return results
+
+    def names(self) -> list[str]:
+        """The variants, DyDiff once for each strength."""
+        known = ("base", "oracle", "ensemble", "dydiff", "ensemble+halt", "dydiff+halt")
+        for variant in self.variants:
+            if variant not in known:
+                raise UsageError(f"--variants takes {', '.join(known)}, got {variant!r}")
+        expanded = [
+            [name.replace("dydiff", f"dydiff-{strength:g}") for strength in self.strengths]
+            if name.startswith("dydiff")
+            else [name]
+            for name in self.variants
+        ]
+        return [name for names in expanded for name in names]
+
+    def write(self, results: dict[str, Any]) -> None:
+        """gain.json so far, and the table of it."""
+        shares = oracle_shares(results)
+        settings = {field.name: toml_value(getattr(self, field.name)) for field in dataclasses.fields(self)
+                    if field.name != "out" and getattr(self, field.name) is not None}  # fmt: skip
+        table = {"settings": settings, "results": results, "share_of_the_oracles_gain": shares}
+        atomic_write(self.out / "gain.json", json.dumps(table, indent=1) + "\n")
+        console = Console()
+        for name, summary in results.items():
+            score = summary["normalized_score"]
+            per_seed = " ".join(f"{value:.0f}" for value in score["per_seed"])
+            share = shares.get(name)
+            words = f"  share of the oracle's gain {share['share']:.2f} {share['ci95']}" if share else ""
+            console.print(
+                f"{name:<12} iqm {score['iqm']:6.1f} {score['ci95']} seeds {per_seed}{words}", highlight=False
+            )
+
+
+def oracle_shares(results: dict[str, Any]) -> dict[str, Any]:
+    """(score - base) / (oracle - base) of the seeds' means, with a 95% bootstrap over the seeds of all three."""
+    if not {"base", "oracle"} <= results.keys():
+        return {}
+    scores = {name: np.asarray(row["normalized_score"]["per_seed"]) for name, row in results.items()}
+    base, oracle = scores["base"], scores["oracle"]
+
+    def share(stacked: np.ndarray) -> np.ndarray:
+        third = stacked.shape[-1] // 3
+        own, low, high = (stacked[..., i * third : (i + 1) * third].mean(axis=-1) for i in range(3))
+        return (own - low) / (high - low)
+
+    return {
+        name: {
+            "share": float(share(np.concatenate([own, base, oracle]))),
+            "ci95": bootstrap_interval([own, base, oracle], share),
+        }
+        for name, own in scores.items() if name not in ("base", "oracle")
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    enable_compile_cache()
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # the oracle's callback must not wait on itself
+    tyro.cli(Gain).run()

@@ -1,0 +1,68 @@
+"""The oracle: on-policy rollouts in the true simulator, in the place of a world model.
+
+It breaks the rule of offline learning on purpose, to say what on-policy rollouts can give at a budget: a world model
+fed through the same loop and the same filter can be measured by the share of the oracle's gain that it gets.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from langevin.envs.stepping import Simulator, make_simulator
+from langevin.envs.tasks import Task
+from langevin.imagination.worlds import Imagined, World, acting
+from langevin.policies.base import Policy
+
+
+class SimulatorWorld(World):
+    """The true simulator as a world; its steps leave the device through a callback."""
+
+    task: Task = eqx.field(static=True)
+    advance: Callable[[Any, Any], Any] = eqx.field(static=True)
+
+    def imagine(
+        self, policy: Policy, starts: Float[Array, "rollouts observation"], horizon: int, *, key: PRNGKeyArray
+    ) -> Imagined:
+        """True trajectories with true rewards and terminals."""
+        act = acting(policy)
+
+        def step(observations: Array, key: PRNGKeyArray):
+            actions = act(observations, key=key)
+            after = jax.pure_callback(
+                self.advance, jax.ShapeDtypeStruct(observations.shape, jnp.float32), observations, actions,
+                vmap_method="expand_dims",
+            )  # fmt: skip
+            return after, (observations, actions)
+
+        _, rows = jax.lax.scan(step, starts, jax.random.split(key, horizon))
+        observations, actions = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), rows)
+        before, taken, after = observations[:, :-1], actions[:, :-1], observations[:, 1:]
+        return Imagined(
+            observations,
+            actions,
+            self.task.reward(before, taken, after),
+            self.task.termination(before, taken, after),
+        )
+
+
+def simulator_world(task: Task) -> SimulatorWorld:
+    """The oracle of a task."""
+    return SimulatorWorld(task, _any_batch(make_simulator(task, 1)))
+
+
+def _any_batch(simulator: Simulator) -> Callable[[Any, Any], Any]:
+    """`simulator.advance` for arrays with any leading axes."""
+
+    def advance(states: Any, actions: Any) -> np.ndarray:
+        states, actions = np.asarray(states, np.float32), np.asarray(actions, np.float32)
+        shape = np.broadcast_shapes(states.shape[:-1], actions.shape[:-1])
+        flat_states = np.broadcast_to(states, (*shape, states.shape[-1])).reshape(-1, states.shape[-1])
+        flat_actions = np.broadcast_to(actions, (*shape, actions.shape[-1])).reshape(-1, actions.shape[-1])
+        return simulator.advance(flat_states, flat_actions).reshape(*shape, states.shape[-1])
+
+    return advance
