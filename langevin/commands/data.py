@@ -19,10 +19,9 @@ from langevin.data.sources.minari import (
     require_free,
     save_dataset,
 )
-from langevin.data.trajectories import Trajectories
 from langevin.envs.agreement import find_disagreements
 from langevin.envs.collect import make_dataset, makeable_datasets
-from langevin.envs.tasks import Task, get_task, task_of_dataset
+from langevin.envs.tasks import find_task, task_of_dataset
 from langevin.errors import UsageError
 from langevin.progress import BarProgress, SilentProgress
 
@@ -86,7 +85,7 @@ class Info:
 
     def run(self) -> dict[str, Any]:
         data = open_dataset(self.dataset, self.observation_keys)
-        task = _task_of(data, self.dataset)
+        task = find_task(data.metadata, self.dataset)
         returns, lengths = data.episode_returns(), data.episode_lengths()
         result = {
             "id": data.metadata.get("id"),
@@ -183,7 +182,7 @@ class Check:
 
     def run(self) -> dict[str, Any]:
         data = open_dataset(self.dataset, self.observation_keys)
-        task = _task_of(data, self.dataset)
+        task = find_task(data.metadata, self.dataset)
         findings = [*find(data), *(find_disagreements(data, task) if task else ())]
         warnings = sum(finding.level == "warning" for finding in findings)
         result = {
@@ -202,14 +201,6 @@ class Check:
         compared = f"compared with task {task.id}" if task else "belongs to no task known here"
         console.print(f"Well formed, {compared}; {warnings} warnings.")
         return result
-
-
-def _task_of(data: Trajectories, name: str) -> Task | None:
-    """The task that made the data, by its metadata, else by its id; None for logs of another system."""
-    try:
-        return get_task(data.metadata["task"]) if data.metadata.get("task") else task_of_dataset(name)
-    except UsageError:
-        return None
 
 
 def _statistics(values: Sequence[float] | np.ndarray) -> dict[str, float]:

@@ -75,7 +75,12 @@ class Train:
             print(json.dumps(summary))
         else:
             console = Console()
-            print_results([summary], console)
+            if summary["normalized_score"] is None:
+                console.print(
+                    f"Not scored: {self.dataset} was logged from a system without a simulator here."
+                )
+            else:
+                print_results([summary], console)
             console.print(f"The run is in {request.out}", highlight=False)
         return summary
 

@@ -128,6 +128,6 @@ def make_simulator(task: Task, batch_size: int, threads: int | None = None) -> S
         raise UsageError(f"a simulator needs at least one environment, got batch_size {batch_size}")
     if threads is not None and threads < 1:
         raise UsageError(f"a simulator needs at least one thread, got {threads}")
-    if task.maze is None:
-        raise UsageError(f"task {task.id} has no simulator here")
+    if not task.has_simulator:
+        raise UsageError(f"a {task.id} system has no simulator here, so policies cannot be run in it")
     return PointMazeSimulator(task, batch_size, threads or os.cpu_count() or 1)

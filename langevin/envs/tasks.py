@@ -1,8 +1,9 @@
 """The tasks: what an observation is, what is rewarded, when an episode ends, and what scores mean."""
 
 import difflib
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,11 @@ class Task:
     termination: Callable[[Any, Any, Any], Any]
     """(observations, actions, next_observations) -> bool; NumPy or JAX, any leading axes."""
     maze: Maze | None = None
+
+    @property
+    def has_simulator(self) -> bool:
+        """Whether policies can be run in the real system here, and so be scored."""
+        return self.maze is not None
 
     def normalized_score(self, returns: Any) -> Any:
         """D4RL's score: 0 for the random reference, 100 for the expert's."""
@@ -116,6 +122,45 @@ def task_of_dataset(dataset_id: str) -> Task:
     if not owners:
         raise UsageError(f"dataset {dataset_id!r} belongs to no task; {nearest(match[1], TASKS)}")
     return TASKS[max(owners, key=len)]
+
+
+LOGGED = "logged"
+"""Id of the task of logs whose system is not one of `TASKS`: it is known by its data alone."""
+
+
+def find_task(metadata: Mapping[str, Any], dataset_id: str) -> Task | None:
+    """The task of a dataset, from its metadata, else from its id; None for logs of another system."""
+    try:
+        return get_task(metadata["task"]) if metadata.get("task") else task_of_dataset(dataset_id)
+    except UsageError:
+        return None
+
+
+def logged_task(
+    observation_size: int,
+    action_low: Float32[np.ndarray, " action"],
+    action_high: Float32[np.ndarray, " action"],
+) -> Task:
+    """The task of logs of a system that is not simulated here: no reward function, no reference scores.
+
+    Episodes never terminate, which a world model needs to know; see `Task.has_simulator`.
+    """
+    return Task(
+        id=LOGGED,
+        observation_size=observation_size,
+        action_size=len(action_low),
+        action_low=np.asarray(action_low, np.float32),
+        action_high=np.asarray(action_high, np.float32),
+        max_steps=0,
+        random_score=math.nan,
+        expert_score=math.nan,
+        reward=_unknown_reward,
+        termination=never_terminates,
+    )
+
+
+def _unknown_reward(observations: Any, actions: Any, next_observations: Any) -> Any:
+    raise UsageError("the reward of a logged system is known at the logged transitions only")
 
 
 def nearest(name: str, known: Any) -> str:

@@ -23,13 +23,12 @@ from rich.console import Console
 
 from langevin.data.sampling import Transitions
 from langevin.data.sources import open_dataset
-from langevin.dynamics.support import fit_support
 from langevin.errors import UsageError
 from langevin.evaluation.episodes import run_episodes
 from langevin.evaluation.scores import bootstrap_interval, score_summary
 from langevin.experiments.oracle import simulator_world
 from langevin.experiments.runs import CHUNK_STEPS, EVALUATION_SEED, evaluator, one_seed, task_of
-from langevin.imagination.worlds import HaltingWorld, World
+from langevin.imagination.worlds import World
 from langevin.progress import BarProgress
 from langevin.training.algorithms import dydiff
 from langevin.training.algorithms.registry import load_settings
@@ -37,7 +36,7 @@ from langevin.training.algorithms.system import system_of
 from langevin.training.compile_cache import enable_compile_cache
 from langevin.training.files import atomic_write
 from langevin.training.loop import train
-from langevin.training.presets import toml_value
+from langevin.training.run_folder import write_summary
 
 
 class GainData(eqx.Module):
@@ -65,23 +64,19 @@ class Gain:
     """Which to run, in order."""
     final_actions: str = "policy"
     """Actions stored with refined states: policy or inverse."""
-    patience: int = 100
-    """How many times over a halted transition pays the data's worst reward."""
     episodes: int = 100
     """Evaluation episodes a seed."""
 
     def run(self) -> dict[str, Any]:
         """Train what is not yet trained, write gain.json and print the table."""
+        if self.seeds < 2:
+            raise UsageError(f"--seeds must be at least 2, for an interval needs a spread; got {self.seeds}")
         trajectories = open_dataset(self.dataset)
         task = task_of(trajectories, self.dataset)
         system = system_of(trajectories, task)
         overrides = {"steps": self.steps, "final_actions": self.final_actions}
         config = load_settings("dydiff", "td3bc", "cpu", self.dataset, overrides)
         data = dydiff.prepare(config, trajectories)
-        support = fit_support(data.transitions)
-        halting = lambda world, data: HaltingWorld(
-            world, support, data.transitions.rewards.min(), self.patience
-        )
         progress = BarProgress()
         models = train(
             [stage for stage in dydiff.stages(config, system) if stage.name != "policy"], data, (0,),
@@ -92,12 +87,12 @@ class Gain:
         def world(variant: str) -> World:
             if variant in ("base", "oracle"):
                 return simulator_world(task)
-            if variant.endswith("+halt"):
-                return halting(world(variant.removesuffix("+halt")), data)
-            if variant == "ensemble":
-                return dydiff.learned_world(dataclasses.replace(config, iterations=0), system, models)
-            strength = float(variant.removeprefix("dydiff-"))
-            return dydiff.learned_world(dataclasses.replace(config, strength=strength), system, models)
+            name, _, halting = variant.partition("+")
+            halt = data.halt if halting else None
+            if name == "ensemble":
+                return dydiff.learned_world(dataclasses.replace(config, iterations=0), system, models, halt)
+            strength = float(name.removeprefix("dydiff-"))
+            return dydiff.learned_world(dataclasses.replace(config, strength=strength), system, models, halt)
 
         results: dict[str, Any] = {}
         for variant in self.names():
@@ -118,11 +113,14 @@ class Gain:
                 episodes=self.episodes,
                 seed=EVALUATION_SEED,
             )
-            results[variant] = score_summary(episodes.returns, task) | {
+            summary = {
+                "settings": self.settings(),
+                **score_summary(episodes.returns, task),
                 "updates_per_second": trained.updates_per_second,
                 "wall_seconds": trained.seconds,
             }
-            self.write(results)
+            write_summary(folder, summary)
+            results = self.write()
         return results
 
     def names(self) -> list[str]:
@@ -139,22 +137,31 @@ class Gain:
         ]
         return [name for names in expanded for name in names]
 
-    def write(self, results: dict[str, Any]) -> None:
-        """gain.json so far, and the table of it."""
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, without where it goes."""
+        return {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "out"
+        }
+
+    def write(self) -> dict[str, Any]:
+        """Gather every variant that is finished in the folder into gain.json, and print the table of them."""
+        found = {path.parent.name: json.loads(path.read_text()) for path in self.out.glob("*/summary.json")}
+        order = {name: index for index, name in enumerate(("base", "oracle", "ensemble"))}
+        results = {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, 9), name))}
         shares = oracle_shares(results)
-        settings = {field.name: toml_value(getattr(self, field.name)) for field in dataclasses.fields(self)
-                    if field.name != "out" and getattr(self, field.name) is not None}  # fmt: skip
-        table = {"settings": settings, "results": results, "share_of_the_oracles_gain": shares}
+        table = {"results": results, "share_of_the_oracles_gain": shares}
         atomic_write(self.out / "gain.json", json.dumps(table, indent=1) + "\n")
         console = Console()
         for name, summary in results.items():
             score = summary["normalized_score"]
             per_seed = " ".join(f"{value:.0f}" for value in score["per_seed"])
-            share = shares.get(name)
-            words = f"  share of the oracle's gain {share['share']:.2f} {share['ci95']}" if share else ""
-            console.print(
-                f"{name:<12} iqm {score['iqm']:6.1f} {score['ci95']} seeds {per_seed}{words}", highlight=False
-            )
+            low, high = score["ci95"]
+            words = f"{name:<18} iqm {score['iqm']:6.1f} [{low:.1f}, {high:.1f}] seeds {per_seed}"
+            if name in shares:
+                low, high = shares[name]["ci95"]
+                words += f"; share of the oracle's gain {shares[name]['share']:.2f} [{low:.2f}, {high:.2f}]"
+            console.print(words, markup=False, highlight=False)
+        return results
 
 
 def oracle_shares(results: dict[str, Any]) -> dict[str, Any]:
@@ -165,8 +172,10 @@ def oracle_shares(results: dict[str, Any]) -> dict[str, Any]:
     base, oracle = scores["base"], scores["oracle"]
 
     def share(stacked: np.ndarray) -> np.ndarray:
-        third = stacked.shape[-1] // 3
-        own, low, high = (stacked[..., i * third : (i + 1) * third].mean(axis=-1) for i in range(3))
+        own, low, high = (
+            part.mean(axis=-1)
+            for part in np.split(stacked, [-base.size - oracle.size, -oracle.size], axis=-1)
+        )
         return (own - low) / (high - low)
 
     return {

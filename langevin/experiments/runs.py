@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from langevin.data.sources import open_dataset
 from langevin.data.trajectories import Trajectories
-from langevin.envs.tasks import Task, get_task, task_of_dataset
+from langevin.envs.tasks import LOGGED, Task, find_task, get_task, logged_task
 from langevin.errors import UsageError
 from langevin.evaluation.episodes import Episodes, run_episodes
 from langevin.evaluation.scores import score_summary
@@ -70,7 +70,8 @@ def run(
 ) -> dict[str, Any]:
     """Train, evaluate the last policy in the real environment, write summary.json and return it.
 
-    The policy evaluated is the last one of training; no checkpoint is chosen by its score.
+    The policy evaluated is the last one of training; no checkpoint is chosen by its score. Logs of a system that
+    has no simulator here are trained on all the same; their summary has no scores.
     Raises UsageError for settings, data or a folder that cannot be used.
     """
     progress = progress or SilentProgress()
@@ -78,6 +79,11 @@ def run(
     task = task_of(trajectories, request.dataset)
     system = system_of(trajectories, task)
     algorithm = ALGORITHMS[request.algorithm]
+    if algorithm.takes_base and not task.has_simulator and trajectories.terminations.any():
+        raise UsageError(
+            f"{request.algorithm} must know when an imagined episode ends, and {request.dataset} has terminations "
+            "of a system without a rule here; train bc or td3bc, which learn from the logged ones"
+        )
     settings = load_settings(
         request.algorithm, request.base, request.preset, request.dataset, request.overrides
     )
@@ -90,16 +96,19 @@ def run(
         request.seeds,
         request.out,
         chunk_steps=CHUNK_STEPS,
-        evaluate=evaluator(task, len(request.seeds)),
+        evaluate=evaluator(task, len(request.seeds)) if task.has_simulator else None,
         evaluate_every=max(policy_steps // LEARNING_CURVE_POINTS // CHUNK_STEPS, 1) * CHUNK_STEPS
         if request.algorithm != "diffuser" else None,
         resume=request.resume,
         progress=progress,
     )  # fmt: skip
-    episodes = run_episodes(
-        trained.policies(stages), task, seeds=len(request.seeds), episodes=request.episodes,
-        seed=EVALUATION_SEED, progress=progress,
-    )  # fmt: skip
+    scores: dict[str, Any] = {"episodes": 0, "normalized_score": None, "return": None}
+    if task.has_simulator:
+        episodes = run_episodes(
+            trained.policies(stages), task, seeds=len(request.seeds), episodes=request.episodes,
+            seed=EVALUATION_SEED, progress=progress,
+        )  # fmt: skip
+        scores = {"episodes": request.episodes, **score_summary(episodes.returns, task)}
     summary = {
         "algorithm": request.algorithm,
         "label": label_of(request.algorithm, request.base),
@@ -109,8 +118,7 @@ def run(
         "seeds": list(request.seeds),
         "stopped_seeds": sorted(trained.stopped),
         "steps": policy_steps,
-        "episodes": request.episodes,
-        **score_summary(episodes.returns, task),
+        **scores,
         "updates_per_second": trained.updates_per_second,
         "wall_seconds": trained.seconds,
     }
@@ -125,7 +133,7 @@ def load_run(folder: Path) -> LoadedRun:
     """
     config = read_run_config(folder)
     system = System(
-        get_task(config.task),
+        load_task(config),
         config.observation_size,
         config.action_size,
         np.asarray(config.action_low, np.float32),
@@ -144,10 +152,18 @@ def one_seed(states: Any, index: int) -> Any:
 
 
 def task_of(trajectories: Trajectories, dataset: str) -> Task:
-    """The dataset's task, from its metadata or its id."""
-    if "task" in trajectories.metadata:
-        return get_task(trajectories.metadata["task"])
-    return task_of_dataset(dataset)
+    """The dataset's task, from its metadata or its id; for logs of another system what the data tell of it."""
+    return find_task(trajectories.metadata, dataset) or logged_task(
+        trajectories.observation_size, trajectories.action_low, trajectories.action_high
+    )
+
+
+def load_task(config: RunConfig) -> Task:
+    """The task of a run, from its config.toml."""
+    if config.task != LOGGED:
+        return get_task(config.task)
+    low, high = (np.asarray(bound, np.float32) for bound in (config.action_low, config.action_high))
+    return logged_task(config.observation_size, low, high)
 
 
 def evaluator(task: Task, seeds: int):

@@ -18,7 +18,7 @@ from langevin.diffusion.schedules import KarrasSchedule
 from langevin.dynamics.ensemble import DynamicsModel, rollout
 from langevin.dynamics.inverse import InverseModel
 from langevin.dynamics.reward import RewardModel
-from langevin.dynamics.support import Support
+from langevin.imagination.halting import Halt
 from langevin.imagination.trajectory_model import TrajectoryModel
 from langevin.policies.base import Policy
 
@@ -63,6 +63,7 @@ class EnsembleWorld(World):
 
     dynamics: DynamicsModel
     reward: RewardModel
+    halt: Halt | None
     termination: Termination = eqx.field(static=True)
 
     def imagine(
@@ -70,7 +71,8 @@ class EnsembleWorld(World):
     ) -> Imagined:
         """The predicted mean of a random elite at every step."""
         observations, actions = rollout(acting(policy), self.dynamics, starts, horizon, key=key)
-        return imagined(self.reward, self.termination, observations, actions)
+        found = imagined(self.reward, self.termination, observations, actions)
+        return halted(found, self.halt, [observations])
 
 
 class DyDiffWorld(World):
@@ -80,13 +82,16 @@ class DyDiffWorld(World):
     previous ones (1 in the paper, 0.5 in the authors' code). strength: how much the refinement obeys the actions,
     0 (the paper's form) to 1. final_actions: "policy" (the paper: what the policy would do in the refined states)
     or "inverse" (what an inverse dynamics model says leads along the refined states, so that state, action and
-    next state belong together even where the policy asked for the impossible).
+    next state belong together even where the policy asked for the impossible). halt: where either the ensemble's
+    rollout or its refinement leaves the data, the trajectory ends; no refinement can make possible what the policy
+    asked for there.
     """
 
     dynamics: DynamicsModel
     reward: RewardModel
     refiner: TrajectoryModel
     inverse: InverseModel | None
+    halt: Halt | None
     termination: Termination = eqx.field(static=True)
     schedule: KarrasSchedule
     churn: Churn
@@ -102,13 +107,15 @@ class DyDiffWorld(World):
         act = acting(policy)
         rollout_key, *refine_keys = jax.random.split(key, 1 + 2 * self.iterations)
         observations, actions = rollout(act, self.dynamics, starts, horizon, key=rollout_key)
+        unrefined = observations
         for sample_key, act_key in zip(refine_keys[::2], refine_keys[1::2], strict=True):
             refined = self.refine(starts, actions, key=sample_key)
             observations = self.mix * refined + (1 - self.mix) * observations
             actions = act_along(act, observations, key=act_key)
         if self.final_actions == "inverse" and self.iterations > 0:
             actions = self.explain(observations, actions)
-        return imagined(self.reward, self.termination, observations, actions)
+        found = imagined(self.reward, self.termination, observations, actions)
+        return halted(found, self.halt, [unrefined, observations])
 
     def refine(
         self,
@@ -133,29 +140,6 @@ class DyDiffWorld(World):
         assert self.inverse is not None
         explained = jax.vmap(self.inverse.predict)(observations[:, :-1], observations[:, 1:])
         return jnp.concatenate([explained, actions[:, -1:]], axis=1)
-
-
-class HaltingWorld(World):
-    """A world that ends a trajectory where it leaves the data (the HALT state of MOReL, Kidambi et al. 2020).
-
-    No model knows what happens there, so nothing is gained there: the transition that leaves is terminal and pays
-    the data's worst reward `patience` times over.
-    """
-
-    world: World
-    support: Support
-    worst_reward: Float[Array, ""]
-    patience: int = eqx.field(static=True)
-
-    def imagine(
-        self, policy: Policy, starts: Float[Array, "rollouts observation"], horizon: int, *, key: PRNGKeyArray
-    ) -> Imagined:
-        """The inner world's trajectories, cut where they leave the support."""
-        free = self.world.imagine(policy, starts, horizon, key=key)
-        after = free.observations[:, 1:]
-        left = ~self.support.contains(after.reshape(-1, after.shape[-1])).reshape(after.shape[:2])
-        rewards = jnp.where(left, self.patience * self.worst_reward, free.rewards)
-        return Imagined(free.observations, free.actions, rewards, free.terminations | left)
 
 
 Act = Callable[..., Float[Array, "batch action"]]
@@ -196,3 +180,14 @@ def imagined(
     shape = (rollouts, horizon - 1)
     rewards = reward.predict(before, taken).reshape(shape)
     return Imagined(observations, actions, rewards, termination(before, taken, after).reshape(shape))
+
+
+def halted(
+    found: Imagined, halt: Halt | None, trajectories: list[Float[Array, "rollouts horizon observation"]]
+) -> Imagined:
+    """The trajectories, ended at the first transition by which any of the given ones leaves the data."""
+    if halt is None:
+        return found
+    left = jnp.stack([halt.left(observations) for observations in trajectories]).any(axis=0)
+    rewards = jnp.where(left, halt.reward, found.rewards)
+    return Imagined(found.observations, found.actions, rewards, found.terminations | left)

@@ -117,6 +117,11 @@ def check_summary(summary: Record, where: str) -> None:
     for name in ("steps", "episodes", "updates_per_second", "wall_seconds"):
         if summary.get(name) is not None and not _is_number(summary[name]):
             raise _broken(where, name, "a number", summary[name])
+    if "normalized_score" in summary and summary["normalized_score"] is None:
+        raise UsageError(
+            f"{where} has no scores: the run's data were logged from a system without a simulator here; leave it "
+            "out of the report and look at its metrics.jsonl"
+        )
     for block in ("normalized_score", "return"):
         scores = summary.get(block)
         if not isinstance(scores, dict):

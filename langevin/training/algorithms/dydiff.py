@@ -17,6 +17,7 @@ from langevin.dynamics.reward import RewardTraining
 from langevin.dynamics.split import SplitTransitions, split_transitions
 from langevin.imagination.dydiff import DyDiff
 from langevin.imagination.filters import FilterName
+from langevin.imagination.halting import Halt, fit_halt
 from langevin.imagination.trajectory_model import TrajectoryModelTraining
 from langevin.imagination.worlds import DyDiffWorld, EnsembleWorld, World
 from langevin.policies.base import Learner
@@ -50,6 +51,10 @@ class DyDiffConfig:
     """Share of refined states against the previous ones, 0 to 1."""
     strength: float
     """How much a refinement obeys the actions: 0 the paper's form, 1 fully."""
+    halt: bool
+    """End imagined trajectories where they leave the data."""
+    patience: int
+    """A trajectory that halts is paid the data's worst reward so many times over."""
     final_actions: Literal["policy", "inverse"]
     """Actions stored with the refined states: the policy's (paper) or those that explain the states."""
     filter: FilterName
@@ -84,14 +89,17 @@ class DyDiffData(eqx.Module):
     transitions: Transitions
     split: SplitTransitions
     windows: Windows
+    halt: Halt | None
 
 
 def prepare(config: Any, trajectories: Trajectories) -> DyDiffData:
     """Transitions, their split into training and held-out rows, and windows of the horizon."""
+    transitions = transitions_of(trajectories)
     return DyDiffData(
-        transitions_of(trajectories),
+        transitions,
         split_transitions(trajectories),
         windows_of(trajectories, config.horizon),
+        fit_halt(transitions, config.patience) if config.halt else None,
     )
 
 
@@ -102,17 +110,17 @@ def stages(config: Any, system: System) -> list[Stage]:
     explained = [inverse_stage(config)] if refined and config.final_actions == "inverse" else []
     return [
         *single_step_stages(config), *explained, *diffusion,
-        policy_stage(config, system, lambda data, results: learned_world(config, system, results)),
+        policy_stage(config, system, lambda data, results: learned_world(config, system, results, data.halt)),
     ]  # fmt: skip
 
 
-def learned_world(config: Any, system: System, results: Results) -> World:
+def learned_world(config: Any, system: System, results: Results, halt: Halt | None = None) -> World:
     """The world made of the finished models."""
     termination = system.task.termination
     if config.iterations == 0:
-        return EnsembleWorld(results["dynamics"], results["reward"], termination)
+        return EnsembleWorld(results["dynamics"], results["reward"], halt, termination)
     return DyDiffWorld(
-        results["dynamics"], results["reward"], results["world_model"], results.get("inverse"), termination,
+        results["dynamics"], results["reward"], results["world_model"], results.get("inverse"), halt, termination,
         config.schedule, config.churn, config.iterations, config.mix, config.strength, config.final_actions,
     )  # fmt: skip
 

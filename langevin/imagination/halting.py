@@ -1,0 +1,35 @@
+"""The end of what can be imagined: a trajectory that leaves the data halts there.
+
+MOReL's HALT state (Kidambi et al. 2020). Where no data were, no model knows what happens, and a policy that may go
+there learns to live off the model's mistakes: in a maze it drives through walls that no log ever touched.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from langevin.data.sampling import Transitions
+from langevin.dynamics.support import Support, fit_support
+
+
+class Halt(eqx.Module):
+    """Where the data end, and the reward of the transition that goes there."""
+
+    support: Support
+    reward: Float[Array, ""]
+
+    def left(
+        self, observations: Float[Array, "rollouts horizon observation"]
+    ) -> Bool[Array, "rollouts transitions"]:
+        """Whether a transition arrives outside the support."""
+        after = observations[:, 1:]
+        known = self.support.contains(after.reshape(-1, after.shape[-1]))
+        return ~known.reshape(after.shape[:2])
+
+
+def fit_halt(transitions: Transitions, patience: int) -> Halt:
+    """The data's support; leaving it is terminal and pays the data's worst reward `patience` times over.
+
+    With patience near 1 / (1 - discount) that is the value of the worst reward for ever. Not inside jit.
+    """
+    return Halt(fit_support(transitions), patience * jnp.min(transitions.rewards))
