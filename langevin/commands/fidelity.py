@@ -10,7 +10,7 @@ from rich.console import Console
 
 from langevin.data.sources import open_dataset
 from langevin.errors import UsageError
-from langevin.experiments.fidelity import fidelity_report, whole_windows
+from langevin.experiments.fidelity import fidelity_report
 from langevin.experiments.runs import load_run, one_seed
 from langevin.progress import BarProgress
 
@@ -58,19 +58,10 @@ class Fidelity:
             )
         if not 0 <= self.seed < len(loaded.config.seeds):
             raise UsageError(f"--seed must be 0 to {len(loaded.config.seeds) - 1}, got {self.seed}")
-        starts, actions = whole_windows(
-            open_dataset(loaded.config.dataset), loaded.settings.horizon, self.rollouts
-        )
         report = fidelity_report(
-            self.run_folder,
-            loaded,
-            one_seed(loaded.result.states, self.seed),
-            starts,
-            actions,
-            strengths=self.strengths,
-            refinements=self.refinements,
-            progress=BarProgress(),
-        )
+            self.run_folder, loaded, one_seed(loaded.result.states, self.seed), open_dataset(loaded.config.dataset),
+            rollouts=self.rollouts, strengths=self.strengths, refinements=self.refinements, progress=BarProgress(),
+        )  # fmt: skip
         if self.json:
             print(json.dumps(report))
         else:
