@@ -18,6 +18,7 @@ from langevin.dynamics.ensemble import replay, rollout
 from langevin.envs.behaviours import along_the_way, next_cells, straight_to, wandering_actions
 from langevin.envs.stepping import make_simulator
 from langevin.envs.tasks import Task
+from langevin.imagination.halting import Halt, hold
 from langevin.imagination.worlds import Act, DyDiffWorld, act_along
 
 REPORTED_STEPS = (10, 50, 99)
@@ -84,6 +85,17 @@ def _refine(world, starts, observations, actions, act, refinements, *, key) -> R
         given.append(actions)
         actions = actions if act is None else act_along(act, observations, key=act_key)
     return Refinements(states, given)
+
+
+@eqx.filter_jit
+def held_where_halted(found: Refinements, halt: Halt) -> Refinements:
+    """States and actions held from where the ensemble's rollout or its refinement leaves the data."""
+    observations, actions = [], []
+    for states, given in zip(found.observations, found.actions, strict=True):
+        left = halt.left(found.observations[0]) | halt.left(states)
+        observations.append(hold(states, left))
+        actions.append(hold(given, left))
+    return Refinements(observations, actions)
 
 
 def simulate(
@@ -169,47 +181,55 @@ def error_curve(task: Task, policy: str, found: Refinements, refinement: int, la
     }
 
 
+NAMES = {
+    "data": "Under the data's own actions",
+    "random": "Under random actions",
+    "medium": "For a policy that heads straight for the goal, walls or not,",
+    "good": "For a good policy (the waypoint controller)",
+    "trained": "For the policy this run trained",
+}
+TRUSTED = 0.1
+"""Cells: an imagined position this near the true one may be trusted."""
+USABLE = 0.3
+"""Cells: near enough to be of use, and no nearer."""
+
+
 def verdict(rows: list[dict[str, Any]]) -> list[str]:
-    """In words: for each policy, which model to trust, and for how long."""
-    return [_sentence(policy, rows) for policy in dict.fromkeys(row["policy"] for row in rows)]
+    """In words: for each policy, which rollouts to trust, and for how long. Rows of one conditioning strength."""
+    return [
+        _sentence(NAMES[policy], [row for row in rows if row["policy"] == policy])
+        for policy in dict.fromkeys(row["policy"] for row in rows)
+    ]
 
 
 def _sentence(policy: str, rows: list[dict[str, Any]]) -> str:
-    of_policy = [row for row in rows if row["policy"] == policy]
-    ensemble = next(row for row in of_policy if row["refinement"] == 0)
-    refined = next(row for row in of_policy if row["refinement"] == 1)
+    compared = {
+        _model_words(row): row for row in rows if row["refinement"] <= 1
+    }  # fmt: skip
+    ensemble = next(iter(compared.values()))
     last = max(ensemble["error"], key=int)
-    names = {
-        "data": "Under the data's own actions",
-        "random": "Under random actions",
-        "medium": "For a policy that heads straight for the goal, walls or not,",
-        "good": "For a good policy (the waypoint controller)",
-        "trained": "For the policy this run trained",
-    }
-    trusted = [step for step in ensemble["error"] if ensemble["error"][step] < 0.1]
+    trusted = [step for step in ensemble["error"] if ensemble["error"][step] < TRUSTED]
     reach = f"to within a tenth of a cell up to step {trusted[-1]}" if trusted else "not even for 10 steps"
-    words = (
-        f"{names[policy]} the ensemble is right {reach}; at step {last} it is {ensemble['error'][last]:.2f} cells "
-        f"off with {ensemble['legal']:.0%} of its rollouts legal, refined once {refined['error'][last]:.2f} cells "
-        f"and {refined['legal']:.0%}."
+    found = "; ".join(
+        f"{name} {row['error'][last]:.2f} cells off, {row['legal']:.0%} legal"
+        for name, row in compared.items()
     )
-    better_error = refined["error"][last] < ensemble["error"][last] - refined["error_half_width"][last]
-    worse_error = refined["error"][last] > ensemble["error"][last] + refined["error_half_width"][last]
-    legal_gain = refined["legal"] - ensemble["legal"]
-    if max(ensemble["error"][last], refined["error"][last]) < 0.1:
-        advice = "Either may be trusted."
-    elif worse_error and legal_gain < 0.1:
-        advice = "Trust the ensemble."
-    elif worse_error:
-        advice = (
-            "The refined paths stay in the maze but are not the policy's: trust neither for where it ends up."
-        )
-    elif better_error or legal_gain >= 0.1:
-        advice = (
-            "The refined rollouts are nearer the truth, but neither says where this policy really ends up."
-        )
-        if refined["error"][last] < 0.3:
-            advice = "Trust the refined rollouts."
-    else:
-        advice = "The two are equally far from the truth; trust neither at this horizon."
-    return f"{words} {advice}"
+    return f"{policy} the ensemble is right {reach}. At step {last}: {found}. {_advice(compared, last)}"
+
+
+def _model_words(row: dict[str, Any]) -> str:
+    name = "refined once" if row["refinement"] else "ensemble"
+    return f"{name} and halted at the edge of the data" if row.get("halted") else name
+
+
+def _advice(compared: dict[str, dict[str, Any]], last: str) -> str:
+    near = [name for name, row in compared.items() if row["error"][last] < TRUSTED]
+    nearest = min(compared, key=lambda name: compared[name]["error"][last])
+    if len(near) == len(compared):
+        return "Any of them may be trusted."
+    if near:
+        return f"Trust: {' or '.join(near)}."
+    if compared[nearest]["error"][last] < USABLE:
+        return f"Of use, with care: {nearest}."
+    most_legal = max(compared, key=lambda name: compared[name]["legal"])
+    return f"Trust none of them for where it ends up; {most_legal} at least keeps most to the maze."

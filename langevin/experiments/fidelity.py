@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from langevin.data.sampling import sample_windows, windows_of
+from langevin.data.sampling import sample_windows, transitions_of, windows_of
 from langevin.data.trajectories import Trajectories
 from langevin.errors import UsageError
 from langevin.evaluation.fidelity import (
@@ -18,10 +18,12 @@ from langevin.evaluation.fidelity import (
     error_curve,
     examine,
     fidelity_rows,
+    held_where_halted,
     verdict,
 )
 from langevin.experiments.pictures import save_figure
 from langevin.experiments.runs import LoadedRun
+from langevin.imagination.halting import fit_halt
 from langevin.imagination.worlds import DyDiffWorld, acting
 from langevin.progress import AbstractProgress, SilentProgress
 from langevin.report.mazes import two_panel_rollouts
@@ -35,19 +37,22 @@ def fidelity_report(
     folder: Path,
     loaded: LoadedRun,
     states: dict[str, Any],
-    starts: Float[Array, "rollouts observation"],
-    data_actions: Float[Array, "rollouts horizon action"],
+    trajectories: Trajectories,
     *,
+    rollouts: int,
     strengths: Sequence[float] = (),
     refinements: int = 3,
     progress: AbstractProgress | None = None,
 ) -> dict[str, Any]:
     """Examine one seed's models under every policy and strength; write fidelity.json and the figures.
 
-    The verdict and the figures are at the run's own conditioning strength.
+    Every row is measured twice, as the models draw it and held where it leaves the data. Verdict and figures are at
+    the run's own conditioning strength. Raises UsageError when no episode is as long as the horizon.
     """
     progress = progress or SilentProgress()
     task, settings = loaded.system.task, loaded.settings
+    starts, data_actions = whole_windows(trajectories, settings.horizon, rollouts)
+    halt = fit_halt(transitions_of(trajectories), settings.patience)
     world = learned_world(settings, loaded.system, states)
     assert isinstance(world, DyDiffWorld)
     last = loaded.stages[-1]
@@ -60,22 +65,28 @@ def fidelity_report(
     everything = dict.fromkeys([settings.strength, *strengths])
     with progress.track(len(everything), "fidelity") as advance:
         for strength in everything:
-            found = examine(
+            examined = examine(
                 replace(world, strength=float(strength)), task, starts, data_actions, trained,
                 refinements=refinements, key=jax.random.key(0),
             )  # fmt: skip
-            for policy, refined in found.items():
-                rows += fidelity_rows(task, policy, refined, data=data, strength=float(strength))
-            own = own or found
+            held = {policy: held_where_halted(found, halt) for policy, found in examined.items()}
+            for policy in examined:
+                for halted, found in ((False, examined[policy]), (True, held[policy])):
+                    rows += fidelity_rows(
+                        task, policy, found, data=data, strength=float(strength), halted=halted
+                    )
+            refined = held if settings.halt else examined
+            own = own or {policy: ensemble_then(examined[policy], refined[policy]) for policy in examined}
             advance(1)
     own_rows = [row for row in rows if row["strength"] == settings.strength]
     report = {
         "task": task.id,
         "horizon": int(data_actions.shape[1]),
         "strength": settings.strength,
+        "halt": settings.halt,
         "rows": rows,
         "curves": [
-            error_curve(task, policy, found, index, "ensemble" if index == 0 else f"refined {index}x")
+            error_curve(task, policy, found, index, "ensemble" if index == 0 else f"refined, k = {index}")
             for policy, found in own.items()
             for index in range(refinements + 1)
         ],
@@ -87,17 +98,25 @@ def fidelity_report(
     return report
 
 
+def ensemble_then(ensemble: Refinements, refined: Refinements) -> Refinements:
+    """The first's rollouts before refinement, the second's after it."""
+    return Refinements(
+        [ensemble.observations[0], *refined.observations[1:]], [ensemble.actions[0], *refined.actions[1:]]
+    )
+
+
 def draw_rollouts(folder: Path, loaded: LoadedRun, policy: str, found: Refinements) -> None:
     """Ensemble rollouts left, refined right (DyDiff, Figures 8 and 9)."""
     maze = loaded.system.task.maze
     assert maze is not None
     left, right = (np.asarray(found.observations[index])[:SHOWN_ROLLOUTS, :, :2] for index in (0, 1))
     figure = two_panel_rollouts(maze, left, right, titles=("Ensemble", "Refined once"))
-    strength = loaded.settings.strength
+    strength, halt = loaded.settings.strength, loaded.settings.halt
     save_figure(
         folder, f"rollouts_{policy}", figure,
         f"{len(left)} imagined rollouts of {left.shape[1]} states under the {policy} policy: the ensemble's left, "
-        f"refined once at conditioning strength {strength:g} right.",
+        f"refined once at conditioning strength {strength:g}{' and halted at the edge of the data' if halt else ''} "
+        "right.",
     )  # fmt: skip
 
 

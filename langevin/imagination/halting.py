@@ -5,6 +5,7 @@ there learns to live off the model's mistakes: in a maze it drives through walls
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -33,3 +34,13 @@ def fit_halt(transitions: Transitions, patience: int) -> Halt:
     With patience near 1 / (1 - discount) that is the value of the worst reward for ever. Not inside jit.
     """
     return Halt(fit_support(transitions), patience * jnp.min(transitions.rewards))
+
+
+def hold(
+    rows: Float[Array, "rollouts horizon channels"], left: Bool[Array, "rollouts transitions"]
+) -> Float[Array, "rollouts horizon channels"]:
+    """The rows, each one after the first departure replaced by the last one before it."""
+    known = jnp.cumsum(left, axis=1) == 0
+    known = jnp.concatenate([jnp.ones((known.shape[0], 1), bool), known], axis=1)
+    last_known = jax.lax.cummax(jnp.where(known, jnp.arange(known.shape[1]), 0), axis=1)
+    return jnp.take_along_axis(rows, last_known[..., None], axis=1)

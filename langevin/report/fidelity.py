@@ -129,7 +129,13 @@ def distinct_rows(rows: Sequence[dict]) -> list[dict]:
     seen: set[tuple] = set()
     kept = []
     for row in rows:
-        same = (row.get("data"), row["policy"], row["legal"], *sorted(row["error"].items()))
+        same = (
+            row.get("data"),
+            row["policy"],
+            row.get("halted"),
+            row["legal"],
+            *sorted(row["error"].items()),
+        )
         if row["model"] == "ensemble" and same in seen:
             continue
         kept.append(row)
@@ -143,12 +149,15 @@ def last_step(rows: Sequence[dict]) -> str:
 
 
 def trade_off_panel(rows: Sequence[dict], data: str, policy: str, *, legend: bool = False) -> Figure | None:
-    """Legal share against final error; marks grow with the conditioning strength. The best corner is the
-    upper left.
+    """Legal share against final error of the rollouts as the models draw them, not held where they leave the data;
+    marks grow with the conditioning strength. The best corner is the upper left.
 
     None unless refined rollouts were measured at two strengths at least (then there is no line to draw).
     """
-    rows = [row for row in rows if (str(row.get("data", "")), row["policy"]) == (data, policy)]
+    rows = [
+        row for row in rows
+        if (str(row.get("data", "")), row["policy"]) == (data, policy) and not row.get("halted")
+    ]  # fmt: skip
     refined = [row for row in rows if row["model"] != "ensemble" and row.get("strength") is not None]
     if len({row["strength"] for row in refined}) < 2:
         return None

@@ -37,6 +37,11 @@ def fidelity_chapter(report: Fidelity, identity: str) -> str:
         "with no state inside a wall. One without the other says little: a model that ignores the actions "
         "is legal and wrong.</p>"
     )
+    if any(row.get("halted") for row in rows):
+        parts.append(
+            "<p><i>Halted</i> rollouts are held where they leave the data: what lies beyond, no model knows, and a "
+            "learner that imagines is told that the trajectory ends there.</p>"
+        )
     if curves:
         parts.append(_errors(report, identity))
     if rows:
@@ -125,6 +130,7 @@ def _fidelity_row(
 ) -> str:
     ensemble = row["model"] == "ensemble"
     name = "ensemble" if ensemble else f"{escape(row['model'])}, k = {row['refinement']}"
+    name += ", halted" if row.get("halted") else ""
     strength = row.get("strength")
     cells = [f'<th scope="row">{name}</th>']
     cells.append(f'<td class="number">{DASH if ensemble or strength is None else f"{strength:g}"}</td>')
