@@ -8,7 +8,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
+from numpy.typing import ArrayLike
 
 from langevin.errors import UsageError
 from langevin.experiments.runs import RunRequest, load_run, one_seed, require_algorithm, run
@@ -75,9 +76,7 @@ class Controller:
         self._batch_shape: tuple[int, ...] | None = None
         self._steps = 0
 
-    def act(
-        self, observations: Float[np.ndarray, "*batch observation"]
-    ) -> Float32[np.ndarray, "*batch action"]:
+    def act(self, observations: ArrayLike) -> Float32[np.ndarray, "*batch action"]:
         """Actions for one observation, or for a batch of systems in step with one another.
 
         **Raises:** `UsageError` for a wrong shape, NaN or infinite values, or another batch than at the last step.

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 
 from langevin.envs.stepping import make_simulator
 from langevin.envs.tasks import Task
@@ -35,7 +35,7 @@ def act_all(
     policies: Policy,
     observations: Float[Array, "seeds batch observation"],
     memories: Any,
-    keys: PRNGKeyArray,
+    keys: Key[Array, " seeds"],
 ) -> tuple[Float[Array, "seeds batch action"], Any]:
     """Every seed's policy on its own batch, one seed after the other.
 

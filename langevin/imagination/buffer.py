@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from langevin.data.sampling import Transitions
+from langevin.errors import UsageError
 
 
 class SyntheticBuffer(eqx.Module):
@@ -23,11 +24,10 @@ class SyntheticBuffer(eqx.Module):
     def add(self, transitions: Transitions, valid: Bool[Array, " rows"]) -> "SyntheticBuffer":
         """Write the valid rows over the oldest ones.
 
-        More valid rows than the capacity would overwrite one another: `eqx.error_if` refuses a batch larger
-        than the buffer when it is traced.
+        Raises UsageError, when it is traced, for more rows than the capacity: they would overwrite one another.
         """
         if valid.shape[0] > self.capacity:
-            raise ValueError(
+            raise UsageError(
                 f"{valid.shape[0]} rows do not fit a synthetic buffer of {self.capacity}; "
                 "raise its capacity or roll out fewer trajectories"
             )

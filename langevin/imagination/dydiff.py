@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from langevin.data.sampling import Transitions
+from langevin.errors import UsageError
 from langevin.imagination.buffer import SyntheticBuffer, empty_buffer, mixed_batch
 from langevin.imagination.filters import FILTERS, FilterName
 from langevin.imagination.worlds import Imagined, World
@@ -42,6 +43,27 @@ class DyDiff(eqx.Module):
     capacity: int = eqx.field(static=True, default=2_000_000)
     batch_size: int = eqx.field(static=True, default=256)
 
+    def __check_init__(self):
+        for name, least, unit in (("rollouts", 1, ""), ("horizon", 2, " states"), ("batch_size", 1, "")):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} must be at least {least}{unit}, got {getattr(self, name)}")
+        if not 1 <= self.kept <= self.rollouts:
+            raise UsageError(
+                f"keep_share must keep at least one of {self.rollouts} rollouts and at most all, got {self.keep_share}"
+            )
+        if not 0 <= self.real_share <= 1:
+            raise UsageError(f"real_share must lie between 0 and 1, got {self.real_share}")
+        rows = self.kept * (self.horizon - 1)
+        if self.capacity < rows:
+            raise UsageError(
+                f"capacity must be at least the {rows} rows that an epoch keeps, got {self.capacity}"
+            )
+
+    @property
+    def kept(self) -> int:
+        """Trajectories kept of an epoch's."""
+        return round(self.keep_share * self.rollouts)
+
     def init(self, spec: SystemSpec, *, key: PRNGKeyArray) -> DyDiffState:
         """A fresh learner and an empty buffer."""
         buffer = empty_buffer(self.capacity, spec.observation_size, spec.action_size)
@@ -59,7 +81,7 @@ class DyDiff(eqx.Module):
         rows = jax.random.randint(start_key, (self.rollouts,), 0, transitions.size)
         starts = transitions.observations[rows]
         imagined = world.imagine(self.policy(state), starts, self.horizon, key=world_key)
-        kept = FILTERS[self.filter](imagined.scores, round(self.keep_share * self.rollouts), key=filter_key)
+        kept = FILTERS[self.filter](imagined.scores, self.kept, key=filter_key)
         best = jax.tree.map(lambda leaf: leaf[kept], imagined)
         buffer = state.buffer.add(*as_transitions(best))
         metrics = {

@@ -19,7 +19,7 @@ from langevin.diffusion.guidance import guided_denoiser, with_presence
 from langevin.diffusion.samplers import Churn, heun_sample
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
-from langevin.nets.temporal_unet import TemporalUNet
+from langevin.nets.temporal_unet import TemporalUNet, require_channels
 from langevin.policies.base import Metrics
 
 
@@ -42,13 +42,12 @@ class TrajectoryModel(eqx.Module):
         key: PRNGKeyArray,
     ) -> Float[Array, "horizon observation"]:
         """Sample the states of one trajectory (DyDiff, Algorithm 2), raw units, clipped to the data's range."""
-        start = self.observation_normalizer.normalize(start)
         actions = jnp.clip(self.action_normalizer.normalize(actions), -1, 1)
-        constraint, condition = known_entries(start, actions)
+        constraint, condition = known_entries(self.observation_normalizer.normalize(start), actions)
         denoiser = guided_denoiser(self.edm, self.network, condition, strength)
         sample = heun_sample(denoiser, constraint, schedule, churn, key=key)
-        observations = jnp.clip(sample[:, : start.size], -1, 1).at[0].set(start)
-        return self.observation_normalizer.denormalize(observations)
+        observations = self.observation_normalizer.denormalize(jnp.clip(sample[:, : start.size], -1, 1))
+        return observations.at[0].set(start)
 
 
 def known_entries(
@@ -89,6 +88,9 @@ class TrajectoryModelTraining(eqx.Module):
     batch_size: int = eqx.field(static=True, default=32)
     drop_probability: float = eqx.field(static=True, default=0.25)
     edm: EDM = EDM()
+
+    def __check_init__(self):
+        require_channels(self.width, self.multipliers, self.kernel)
 
     def init(self, windows: Windows, *, key: PRNGKeyArray) -> TrajectoryModelState:
         """A fresh network, and normalisers fitted to the data."""

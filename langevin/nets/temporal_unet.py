@@ -7,11 +7,42 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from langevin.errors import UsageError
 from langevin.nets.activations import mish
 from langevin.nets.convolution import Convolution, Upsample
 from langevin.nets.embeddings import SinusoidalEmbedding
 from langevin.nets.mlp import Linear
 from langevin.nets.normalization import GroupNorm
+
+
+GROUPS = 8
+"""Of channels that are normalised together, at every level."""
+
+
+def require_channels(width: int, multipliers: tuple[int, ...], kernel: int) -> None:
+    """Raises UsageError for a network that cannot be built."""
+    if width < 1 or width % GROUPS:
+        raise UsageError(
+            f"width must be a multiple of {GROUPS} (channels are normalised in {GROUPS} groups), got {width}"
+        )
+    if not multipliers or min(multipliers) < 1:
+        raise UsageError(
+            f"multipliers must be whole numbers of 1 or more, one a level, got {list(multipliers)}"
+        )
+    if kernel < 1 or kernel % 2 == 0:
+        raise UsageError(f"kernel must be odd, so that it has a middle, got {kernel}")
+
+
+def require_horizon(horizon: int, levels: int) -> None:
+    """Raises UsageError for a horizon that a network of so many levels cannot halve from each to the next."""
+    divisor = 2 ** (levels - 1)
+    if horizon < 1 or horizon % divisor:
+        below = horizon // divisor * divisor
+        advice = f"{below} or {below + divisor}" if below > 0 else f"{divisor}"
+        raise UsageError(
+            f"horizon must be a multiple of {divisor} (the U-Net halves it {levels - 1} times), got {horizon}; "
+            f"use {advice}"
+        )
 
 
 class ConvolutionBlock(eqx.Module):
@@ -78,7 +109,7 @@ class TemporalUNet(eqx.Module):
 
     def __init__(
         self, in_channels: int, out_channels: int, width: int = 32, multipliers: tuple[int, ...] = (1, 2, 4),
-        *, kernel: int = 5, groups: int = 8, key: PRNGKeyArray,
+        *, kernel: int = 5, groups: int = GROUPS, key: PRNGKeyArray,
     ):  # fmt: skip
         noise_key, down_key, shrink_key, middle_key, up_key, grow_key, last_block_key, last_key = (
             jax.random.split(key, 8)
@@ -137,9 +168,9 @@ class TemporalUNet(eqx.Module):
     ) -> Float[Array, "horizon out_channels"]:
         """`noise`: the noise level as the loss presents it (EDM: `log(noise_level) / 4`).
 
-        Raises ValueError if the horizon is not a multiple of `length_divisor`.
+        Raises UsageError if the horizon is not a multiple of `length_divisor`.
         """
-        self._check_horizon(x.shape[0])
+        require_horizon(x.shape[0], 1 + len(self.shrink))
         first, second = self.noise_layers
         embedding = second(mish(first(self.noise_embedding(noise))))
 
@@ -158,13 +189,3 @@ class TemporalUNet(eqx.Module):
                 x = block(x, embedding)
             x = grow(x)
         return self.last(self.last_block(x))
-
-    def _check_horizon(self, horizon: int):
-        divisor = self.length_divisor
-        if horizon % divisor or horizon == 0:
-            below, above = horizon // divisor * divisor, -(-horizon // divisor) * divisor
-            advice = f"{below} or {above}" if below else f"{max(above, divisor)}"
-            raise ValueError(
-                f"the horizon must be a multiple of {divisor} (the U-Net halves it {len(self.shrink)} "
-                f"times), got {horizon}; use {advice}"
-            )

@@ -19,7 +19,7 @@ from langevin.diffusion.guidance import guided_denoiser, with_presence
 from langevin.diffusion.samplers import Churn, heun_sample
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
-from langevin.nets.temporal_unet import TemporalUNet
+from langevin.nets.temporal_unet import TemporalUNet, require_channels, require_horizon
 from langevin.planners.controllers import CONTROLLERS, ControllerName
 from langevin.policies.base import Metrics, Policy
 
@@ -118,6 +118,10 @@ class PlannerTraining(eqx.Module):
     kernel: int = eqx.field(static=True, default=5)
     batch_size: int = eqx.field(static=True, default=32)
     edm: EDM = EDM()
+
+    def __check_init__(self):
+        require_channels(self.width, self.multipliers, self.kernel)
+        require_horizon(self.horizon, len(self.multipliers))
 
     def init(self, windows: Windows, *, key: PRNGKeyArray) -> PlannerState:
         """A fresh network, and normalisers fitted to the data."""

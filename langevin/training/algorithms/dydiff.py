@@ -20,6 +20,7 @@ from langevin.imagination.filters import FilterName
 from langevin.imagination.halting import Halt, fit_halt
 from langevin.imagination.trajectory_model import TrajectoryModelTraining
 from langevin.imagination.worlds import DyDiffWorld, EnsembleWorld, World
+from langevin.nets.temporal_unet import require_horizon
 from langevin.policies.base import Learner
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
@@ -141,6 +142,7 @@ def inverse_stage(config: Any) -> Stage:
 
 def world_model_stage(config: Any) -> Stage:
     """The trajectory diffusion model; its learning rate decays over the stage."""
+    require_horizon(config.horizon, len(config.world_model.multipliers))
     optimizer = dataclasses.replace(config.world_model.optimizer, decay_steps=config.world_model_steps)
     training = dataclasses.replace(config.world_model, optimizer=optimizer)
     return model_stage("world_model", training, config.world_model_steps, lambda data: data.windows)
