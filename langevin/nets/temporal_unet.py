@@ -14,7 +14,6 @@ from langevin.nets.embeddings import SinusoidalEmbedding
 from langevin.nets.mlp import Linear
 from langevin.nets.normalization import GroupNorm
 
-
 GROUPS = 8
 """Of channels that are normalised together, at every level."""
 

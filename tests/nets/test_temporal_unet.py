@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from langevin.nets.temporal_unet import TemporalUNet
+from langevin.errors import UsageError
+from langevin.nets.temporal_unet import TemporalUNet, require_channels
 
 
 @pytest.fixture(scope="module")
@@ -61,5 +62,21 @@ def test_the_papers_parameter_count():
 @pytest.mark.parametrize(("horizon", "advice"), [(30, "28 or 32"), (3, "use 4"), (0, "use 4")])
 def test_a_horizon_that_cannot_be_halved_is_refused(horizon, advice):
     network = TemporalUNet(2, 2, width=4, multipliers=(1, 1, 1), groups=2, key=jax.random.key(0))
-    with pytest.raises(ValueError, match=rf"multiple of 4.*got {horizon}; .*{advice}"):
+    with pytest.raises(UsageError, match=rf"multiple of 4.*got {horizon}; .*{advice}"):
         network(jnp.ones((horizon, 2)), jnp.float32(0.0))
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ((12, (1, 2), 5), "width must be a multiple of 8 .*, got 12"),
+        ((0, (1, 2), 5), "width must be a multiple of 8 .*, got 0"),
+        ((8, (), 5), r"multipliers must be whole numbers of 1 or more, one a level, got \[\]"),
+        ((8, (1, 0), 5), r"multipliers must be .* got \[1, 0\]"),
+        ((8, (1, 2), 4), "kernel must be odd, .* got 4"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused(form, words):
+    with pytest.raises(UsageError, match=words):
+        require_channels(*form)
+    require_channels(8, (1, 2), 5)
