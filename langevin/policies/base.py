@@ -1,4 +1,4 @@
-"""The two interfaces everything fits: a Learner makes a Policy, a Policy acts (DESIGN.md)."""
+"""The two interfaces everything fits: a Learner makes a Policy, a Policy acts."""
 
 import abc
 from typing import Any
