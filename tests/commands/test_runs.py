@@ -1,0 +1,206 @@
+"""From a dataset to a report through the command line, once for every algorithm, at the smallest scale."""
+
+import json
+import shutil
+import tomllib
+
+import numpy as np
+import pytest
+from tiny_runs import ID, SEEDS, SETTINGS, contents, train_arguments
+
+from langevin.cli import run
+from langevin.envs.tasks import get_task
+from langevin.experiments.runs import load_run
+
+POLICIES = {"data", "random", "medium", "good", "trained"}
+
+
+def read(folder, name="summary.json"):
+    return json.loads((folder / name).read_text())
+
+
+@pytest.mark.parametrize("algorithm", SETTINGS)
+def test_a_run_leaves_a_summary_of_what_it_was_and_what_came_out(workshop, algorithm):
+    summary = read(workshop.runs / algorithm)
+    seeds = list(range(SEEDS[algorithm]))
+    assert summary["algorithm"] == algorithm
+    assert (summary["dataset"], summary["task"]) == (ID, "pointmaze/umaze")
+    assert summary["seeds"] == seeds
+    assert summary["steps"] == (10 if algorithm == "diffuser" else 20)
+    assert summary["updates_per_second"] > 0
+    assert summary["wall_seconds"] > 0
+    task = get_task("pointmaze/umaze")
+    for name in ("normalized_score", "return"):
+        block = summary[name]
+        assert set(block) == {"mean", "iqm", "ci95", "per_seed"}
+        assert len(block["per_seed"]) == len(seeds)
+        assert block["mean"] == pytest.approx(np.mean(block["per_seed"]))
+        known = len(seeds) > 1
+        assert len(block["ci95"]) == 2
+        assert all((end is not None) == known for end in block["ci95"]), "one seed has no interval"
+    scores = task.normalized_score(summary["return"]["per_seed"])
+    np.testing.assert_allclose(scores, summary["normalized_score"]["per_seed"])
+
+
+@pytest.mark.parametrize("algorithm", SETTINGS)
+def test_a_run_folder_holds_all_it_takes_to_run_it_again(workshop, algorithm):
+    folder = workshop.runs / algorithm
+    config = tomllib.loads((folder / "config.toml").read_text())
+    assert (config["algorithm"], config["dataset"], config["preset"]) == (algorithm, ID, "cpu")
+    for setting in SETTINGS[algorithm]:
+        key, value = setting.split("=")
+        at = config["settings"]
+        for word in key.split("."):
+            at = at[word]
+        assert at == json.loads(value), setting
+        assert f"--set {key}=" in config["command"]
+    assert {"langevin", "jax", "mujoco"} <= set(config["versions"])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert any("evaluation/return" in line for line in lines)
+    assert {line["seed"] for line in lines} == set(range(SEEDS[algorithm]))
+
+
+def test_every_stage_of_dydiff_is_trained_and_kept(workshop):
+    names = sorted(path.name for path in (workshop.runs / "dydiff" / "checkpoints").iterdir())
+    assert names == ["00-dynamics", "01-reward", "02-inverse", "03-world_model", "04-policy"]
+    rows = np.asarray(load_run(workshop.runs / "dydiff").result.states["policy"].buffer.filled)
+    assert ((rows > 0) & (rows <= 100)).all(), "imagined rows are in every seed's buffer"
+
+
+def test_a_run_trained_twice_gives_the_same_numbers(workshop, at_work):
+    assert run(train_arguments("bc", at_work / "again")) == 0
+    first, again = (read(folder) for folder in (workshop.runs / "bc", at_work / "again"))
+    assert first["return"] == again["return"]
+    files = [
+        (folder / "checkpoints" / "00-policy" / "state.eqx").read_bytes()
+        for folder in (workshop.runs / "bc", at_work / "again")
+    ]
+    assert files[0] == files[1]
+
+
+def test_json_prints_the_summary_and_nothing_else(workshop, at_work, capsys):
+    assert run([*train_arguments("bc", at_work / "run"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == read(at_work / "run")
+
+
+def test_a_folder_with_a_run_is_not_trained_over_and_a_finished_one_resumes_to_itself(
+    workshop, at_work, capsys
+):
+    folder = at_work / "run"
+    shutil.copytree(workshop.runs / "bc", folder)
+    before = contents(folder)
+    arguments = train_arguments("bc", folder)
+    assert run(arguments) == 2
+    assert "already holds a run; go on with --resume, or choose another folder" in capsys.readouterr().err
+    assert contents(folder) == before
+    assert run([*arguments, "--resume", "--seeds", "1"]) == 2
+    assert "seeds = [0, 1], not [0]" in capsys.readouterr().err
+    assert contents(folder) == before
+    assert run([*arguments, "--resume"]) == 0
+    after = contents(folder)
+    assert after["checkpoints/00-policy/state.eqx"] == before["checkpoints/00-policy/state.eqx"]
+    assert after["metrics.jsonl"] == before["metrics.jsonl"]
+
+
+@pytest.fixture
+def copied(workshop, at_work):
+    """A run folder of the test's own."""
+
+    def copy(algorithm):
+        return shutil.copytree(workshop.runs / algorithm, at_work / algorithm)
+
+    return copy
+
+
+@pytest.mark.parametrize("algorithm", ["dydiff", "diffuser"])
+def test_evaluating_updates_the_summary_and_draws_the_paths(copied, algorithm, capsys):
+    folder = copied(algorithm)
+    before = read(folder)
+    assert run(["evaluate", str(folder), "--episodes", "3", "--json"]) == 0
+    summary = read(folder)
+    assert json.loads(capsys.readouterr().out) == summary
+    assert summary["episodes"] == 3
+    assert set(summary) == set(before)
+    unchanged = set(before) - {"episodes", "return", "normalized_score"}
+    assert all(summary[name] == before[name] for name in unchanged)
+    figures = {"episodes.png", "plans.png"} if algorithm == "diffuser" else {"episodes.png"}
+    assert set(read(folder / "figures", "captions.json")) == figures
+    for figure in figures:
+        assert (folder / "figures" / figure).read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluating_as_training_did_gives_the_same_returns(copied):
+    """The same start states, the same policies: read back from disk they act bit for bit as before."""
+    folder = copied("bc")
+    before = read(folder)
+    assert run(["evaluate", str(folder), "--episodes", "2"]) == 0
+    assert read(folder)["return"] == before["return"]
+
+
+def test_another_task_is_scored_by_its_own_references_and_leaves_the_run_alone(copied, capsys):
+    folder = copied("bc")
+    before = contents(folder)
+    assert run(["evaluate", str(folder), "--task", "pointmaze/medium", "--episodes", "1", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["task"] == "pointmaze/medium"
+    scores = get_task("pointmaze/medium").normalized_score(summary["return"]["per_seed"])
+    np.testing.assert_allclose(scores, summary["normalized_score"]["per_seed"])
+    assert contents(folder) == before
+
+
+def test_fidelity_measures_every_policy_and_refinement_and_draws_them(copied, capsys):
+    folder = copied("dydiff")
+    assert run(["fidelity", str(folder), "--rollouts", "4", "--refinements", "1", "--json"]) == 0
+    report = read(folder, "fidelity.json")
+    assert json.loads(capsys.readouterr().out) == report
+    assert (report["task"], report["horizon"], report["strength"]) == ("pointmaze/umaze", 16, 0.5)
+    found = {(row["policy"], row["refinement"]) for row in report["rows"]}
+    assert found == {(policy, refinement) for policy in POLICIES for refinement in (0, 1)}
+    for row in report["rows"]:
+        assert row["data"] == "clean"
+        assert row["rollouts"] == 4
+        assert set(row["error"]) == set(row["error_half_width"]) == {"10"}
+        assert row["error"]["10"] >= 0
+        assert 0 <= row["legal"] <= 1
+    assert len(report["verdict"]) == len(POLICIES)
+    assert {f"rollouts_{policy}.png" for policy in POLICIES} <= set(read(folder / "figures", "captions.json"))
+    assert run(["report", str(folder), "-o", str(folder.parent / "page.html")]) == 0
+    page = (folder.parent / "page.html").read_text()
+    assert report["verdict"][0].replace("'", "&#x27;") in page or report["verdict"][0] in page
+
+
+def test_all_runs_stand_on_one_page(workshop, at_work, capsys):
+    out = at_work / "page.html"
+    assert run(["report", str(workshop.runs), "-o", str(out), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {entry["label"] for entry in result["runs"]} == {"BC", "TD3+BC", "TD3+BC + DyDiff", "Diffuser"}
+    page = out.read_text()
+    for summary in (read(workshop.runs / algorithm) for algorithm in SETTINGS):
+        assert summary["label"] in page
+
+
+def test_an_unfinished_run_cannot_be_evaluated(copied, capsys):
+    folder = copied("bc")
+    shutil.rmtree(folder / "checkpoints")
+    assert run(["evaluate", str(folder)]) == 2
+    assert "is not finished; finish it with --resume" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_a_failure_of_the_run_and_not_of_the_command(copied, capsys):
+    folder = copied("bc")
+    state = folder / "checkpoints" / "00-policy" / "state.eqx"
+    state.write_bytes(state.read_bytes()[:100])
+    before = contents(folder)
+    assert run(["evaluate", str(folder)]) == 1
+    error = capsys.readouterr().err
+    assert "is damaged: state.eqx is cut short" in error
+    assert error.count("\n") == 1
+    assert contents(folder) == before
+
+
+def test_only_runs_with_a_trajectory_model_have_a_fidelity(workshop, at_work, capsys):
+    assert run(["fidelity", str(workshop.runs / "bc")]) == 2
+    error = capsys.readouterr().err
+    assert "holds a run of bc without a trajectory world model; fidelity examines dydiff runs" in error
+    assert run(["fidelity", str(workshop.runs / "dydiff"), "--seed", "2"]) == 2
+    assert "--seed must be 0 to 1, got 2" in capsys.readouterr().err

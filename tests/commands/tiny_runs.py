@@ -1,0 +1,51 @@
+"""The smallest run of every algorithm, as arguments of the command line."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ID = "pointmaze/umaze-v0"
+SMALL = ["learner.width=8", "learner.depth=1", "batch_size=16"]
+SETTINGS = {
+    "bc": ["steps=20", *SMALL],
+    "td3bc": ["steps=20", *SMALL],
+    "dydiff": [
+        *SMALL, "steps=20", "epoch_steps=10", "dynamics_steps=10", "reward_steps=10", "inverse_steps=10",
+        "world_model_steps=10", "rollouts=4", "horizon=16", "capacity=100", "dynamics.width=8", "dynamics.depth=1",
+        "dynamics.members=2", "dynamics.elites=1", "reward.width=8", "reward.depth=1", "inverse.width=8",
+        "inverse.depth=1", "world_model.width=8", "world_model.multipliers=[1, 2]", "world_model.batch_size=4",
+        "schedule.steps=2",
+    ],
+    "diffuser": [
+        "steps=10", "planner.width=8", "planner.multipliers=[1, 2]", "planner.horizon=16", "planner.shortest=4",
+        "planner.batch_size=4", "schedule.steps=2",
+    ],
+}  # fmt: skip
+SEEDS = {"bc": 2, "td3bc": 1, "dydiff": 2, "diffuser": 1}
+
+
+def train_arguments(algorithm: str, out: Path) -> list[str]:
+    words = ["train", algorithm, "--dataset", ID, "--seeds", str(SEEDS[algorithm]), "--episodes", "2"]
+    return [
+        *words,
+        "--out",
+        str(out),
+        *(word for setting in SETTINGS[algorithm] for word in ("--set", setting)),
+    ]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A folder with a small dataset and a finished run of every algorithm."""
+
+    datasets: Path
+    runs: Path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {
+        os.path.relpath(path, folder): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

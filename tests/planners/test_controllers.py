@@ -1,0 +1,42 @@
+"""How a plan becomes an action: D4RL's PD law, or the plan's own actions."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from langevin.planners.controllers import CONTROLLERS, follow_actions, follow_waypoints
+
+PLANNED = jnp.array([[[0.0, 0.0, 9.0, 9.0], [0.1, -0.2, 0.5, -0.5], [0.3, 0.4, 1.0, 2.0]]])
+ACTIONS = jnp.array([[[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]])
+NOW = jnp.array([[0.05, 0.05, 0.2, -0.1]])
+
+
+@pytest.mark.parametrize(
+    ("row", "position", "velocity"),
+    [(0, (0.1, -0.2), (0.5, -0.5)), (1, (0.3, 0.4), (1.0, 2.0)), (2, (0.3, 0.4), (0.0, 0.0))],
+)
+def test_the_law_pulls_to_the_next_planned_state_and_at_the_end_to_rest(row, position, velocity):
+    """10 (position* - position) + (velocity* - velocity), worked out by hand."""
+    expected = [
+        10 * (position[0] - 0.05) + velocity[0] - 0.2,
+        10 * (position[1] - 0.05) + velocity[1] + 0.1,
+    ]
+    found = follow_waypoints(NOW, PLANNED, ACTIONS, jnp.int32(row))
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+
+
+def test_a_system_that_is_where_the_plan_says_needs_no_force():
+    found = follow_waypoints(PLANNED[:, 1], PLANNED, ACTIONS, jnp.int32(0))
+    np.testing.assert_allclose(found, 0.0, atol=1e-6)
+
+
+def test_a_plans_own_actions_are_taken_row_by_row():
+    for row in range(3):
+        np.testing.assert_array_equal(follow_actions(NOW, PLANNED, ACTIONS, jnp.int32(row)), ACTIONS[:, row])
+
+
+def test_each_system_follows_its_own_plan():
+    two = jnp.concatenate([PLANNED, -PLANNED]), jnp.concatenate([ACTIONS, -ACTIONS])
+    for controller in CONTROLLERS.values():
+        found = controller(jnp.concatenate([NOW, -NOW]), *two, jnp.int32(1))
+        np.testing.assert_allclose(found[1], -found[0], rtol=1e-6)

@@ -1,0 +1,133 @@
+"""What every learner owes, on one small problem; a new learner is one more line in LEARNERS."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from langevin.data.normalize import GaussianNormalizer
+from langevin.data.sampling import Transitions
+from langevin.policies.base import Policy, SystemSpec
+from langevin.policies.bc import BC
+from langevin.policies.td3bc import TD3BC
+from langevin.training.checkpoint import Checkpoints, Progress, load_state
+
+LEARNERS = {
+    "bc": (BC(width=16, depth=1, learning_rate=3e-3), "actor/loss"),
+    "td3bc": (TD3BC(width=16, depth=1, learning_rate=3e-3), "critic/loss"),
+}
+SEEDS, UPDATES = 3, 300
+ROWS = 64
+
+
+def problem():
+    """Random states, actions -s/2 inside their bounds, rewards of the size of the state, no future."""
+    rng = np.random.default_rng(0)
+    observations = jnp.asarray(rng.normal(size=(ROWS, 3)), jnp.float32)
+    return Transitions(
+        observations=observations,
+        actions=jnp.clip(-0.5 * observations[:, :2], -1, 1),
+        rewards=jnp.abs(observations[:, 0]),
+        terminations=jnp.ones(ROWS),
+        next_observations=jnp.asarray(rng.normal(size=(ROWS, 3)), jnp.float32),
+    )
+
+
+BATCH = problem()
+SPEC = SystemSpec(3, 2, -jnp.ones(2), jnp.ones(2), GaussianNormalizer.fit(BATCH.observations))
+
+
+def run_seed(learner, key):
+    """Initial state, state after UPDATES updates on the same batch, metrics of each update."""
+    init_key, update_key = jax.random.split(key)
+    first = learner.init(SPEC, key=init_key)
+
+    def update(state, step):
+        return learner.update(state, BATCH, step=step, key=jax.random.fold_in(update_key, step))
+
+    last, metrics = jax.lax.scan(update, first, jnp.arange(UPDATES))
+    return first, last, metrics
+
+
+def keys():
+    return jax.random.split(jax.random.key(7), SEEDS)
+
+
+@pytest.fixture(scope="module", params=LEARNERS)
+def trained(request):
+    """The learner, its loss's name, and all seeds' training at once."""
+    learner, loss = LEARNERS[request.param]
+    program = eqx.filter_jit(eqx.filter_vmap(lambda key: run_seed(learner, key)))
+    return learner, loss, program(keys())
+
+
+def arrays(tree):
+    return [
+        (jax.tree_util.keystr(path), np.asarray(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if eqx.is_array(leaf)
+    ]
+
+
+def test_the_loss_falls_for_every_seed(trained):
+    _, loss, (_, _, metrics) = trained
+    history = np.asarray(metrics[loss])
+    assert history.shape == (SEEDS, UPDATES)
+    assert np.all(history[:, -10:].mean(axis=1) < 0.2 * history[:, :10].mean(axis=1))
+
+
+def test_every_parameter_moves_and_the_systems_facts_do_not(trained):
+    _, _, (first, last, _) = trained
+    for (name, before), (_, after) in zip(arrays(first), arrays(last), strict=True):
+        fixed = "normalizer" in name or "action_low" in name or "action_high" in name
+        if ".network" in name and not fixed:
+            moved = (before != after).reshape(SEEDS, -1).mean(axis=1)
+            assert np.all(moved > 0.5), name
+        if fixed:
+            np.testing.assert_array_equal(before, after, err_msg=name)
+
+
+def test_metrics_and_states_are_finite_and_metrics_are_named_with_a_prefix(trained):
+    _, _, (_, last, metrics) = trained
+    assert metrics
+    for name, values in metrics.items():
+        assert "/" in name
+        assert np.isfinite(np.asarray(values)).all(), name
+    for name, leaf in arrays(last):
+        assert np.isfinite(leaf).all(), name
+
+
+def test_seeds_side_by_side_equal_each_alone(trained):
+    learner, _, (_, last, metrics) = trained
+    alone = eqx.filter_jit(lambda key: run_seed(learner, key))(keys()[1])
+    for (name, both), (_, single) in zip(arrays((last, metrics)), arrays(alone[1:]), strict=True):
+        np.testing.assert_allclose(both[1], single, rtol=2e-3, atol=2e-4, err_msg=name)
+    first_leaf = arrays(last)[0][1]
+    assert not np.allclose(first_leaf[0], first_leaf[1]), "seeds differ from one another"
+
+
+def test_a_state_comes_back_from_disk_bit_equal(trained, tmp_path):
+    _, _, (first, last, _) = trained
+    checkpoints = Checkpoints(tmp_path)
+    plan = {"seeds": list(range(SEEDS)), "stages": [["policy", UPDATES, None]]}
+    checkpoints.save(Progress("policy", 0, UPDATES, True, plan), last)
+    path = checkpoints.newest()
+    assert path is not None
+    restored = load_state(path, first)
+    assert eqx.tree_equal(restored, last)
+
+
+def test_the_policy_acts_on_raw_observations_within_the_bounds_and_repeats_itself(trained):
+    learner, _, (_, last, _) = trained
+    state = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, last)
+    policy = learner.policy(state)
+    assert isinstance(policy, Policy)
+    memory = policy.start(ROWS)
+    actions, _ = policy.act(100 * BATCH.observations, memory, key=jax.random.key(0))
+    again, _ = policy.act(100 * BATCH.observations, memory, key=jax.random.key(0))
+    assert actions.shape == (ROWS, 2)
+    assert np.all(np.abs(actions) <= 1)
+    np.testing.assert_array_equal(actions, again)
+    one, _ = policy.act(100 * BATCH.observations[:1], policy.start(1), key=jax.random.key(0))
+    np.testing.assert_allclose(one, actions[:1], rtol=1e-4, atol=1e-5)
