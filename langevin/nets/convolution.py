@@ -7,7 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-Form = Literal["matmul", "native"]
+from langevin.nets.fast_convolution import fast_convolve
+
+Form = Literal["fast", "matmul", "native"]
+FAST_KERNEL, FAST_CHANNELS = 5, 16
+"""The kernel for which, and the channels from which on, the fast form was measured to be the fastest."""
 
 
 def convolve(
@@ -20,13 +24,25 @@ def convolve(
 ) -> Float[Array, "steps out"]:
     """`y[i] = sum_k x[i stride + k - padding] weight[k]`, with zeros outside `x`.
 
-    There are `(length + 2 padding - kernel) // stride + 1` steps. `form` is "matmul" (one matmul over shifted
-    copies of `x`) or "native" (XLA's convolution). The two agree to rounding; None picks "matmul" on a CPU,
-    where XLA's convolution and its gradients are several times slower, and "native" elsewhere.
+    There are `(length + 2 padding - kernel) // stride + 1` steps. `form` is "fast" (fewer multiplications; stride
+    1 and kernels of 3 to 5), "matmul" (one matmul over shifted copies of `x`) or "native" (XLA's convolution).
+    They agree to rounding; None picks "native" except on a CPU, where XLA's convolution and its gradients are
+    several times slower: there "fast" where that pays, else "matmul".
     """
-    if form is None:
-        form = "matmul" if jax.default_backend() == "cpu" else "native"
+    form = form or _default_form(weight, stride)
+    if form == "fast":
+        if stride != 1:
+            raise ValueError(f"the fast form takes stride 1, got {stride}")
+        return fast_convolve(x, weight, padding)
     return (_as_matmul if form == "matmul" else _as_native)(x, weight, padding, stride)
+
+
+def _default_form(weight: Float[Array, "kernel in out"], stride: int) -> Form:
+    if jax.default_backend() != "cpu":
+        return "native"
+    kernel, *channels = weight.shape
+    pays = stride == 1 and kernel == FAST_KERNEL and min(channels) >= FAST_CHANNELS
+    return "fast" if pays else "matmul"
 
 
 def _as_matmul(x, weight, padding, stride):

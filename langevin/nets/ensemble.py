@@ -23,6 +23,10 @@ class Ensemble(eqx.Module, Generic[Network]):
         self.networks = eqx.filter_vmap(make)(jax.random.split(key, members))
         self.members = members
 
+    def member(self, index: int) -> Network:
+        """One of the networks by itself."""
+        return jax.tree.map(lambda leaf: leaf[index] if eqx.is_array(leaf) else leaf, self.networks)
+
     def __call__(self, *inputs: Array) -> PyTree[Array]:
         """Every member's output on the same inputs, stacked on a leading (members,) axis."""
         return eqx.filter_vmap(lambda network: network(*inputs))(self.networks)

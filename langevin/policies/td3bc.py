@@ -105,7 +105,8 @@ class TD3BC(Learner):
     ) -> tuple[Float[Array, ""], Metrics]:
         """-lambda mean Q_1(s, pi(s)) + mean (pi(s) - a)^2, lambda = alpha / mean |Q_1| (Eqs. 3, 5)."""
         actions = jax.vmap(actor)(observations)
-        values = action_values(critics, observations, actions)[0]
+        inputs = jnp.concatenate([observations, actions], axis=-1)
+        values = jax.vmap(critics.member(0))(inputs)[..., 0]  # the second critic has no part in it
         weight = self.alpha / jax.lax.stop_gradient(jnp.abs(values).mean())  # Eq. 5
         cloning = jnp.mean((actions - batch.actions) ** 2)
         loss = -weight * values.mean() + cloning  # Eq. 3
