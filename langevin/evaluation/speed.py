@@ -115,7 +115,7 @@ def matmul_flops(function: Callable, *arguments: Any, **named: Any) -> float:
 
 
 def _flops(jaxpr: core.Jaxpr) -> float:
-    return sum(_equation_flops(equation) for equation in jaxpr.eqns)
+    return sum((_equation_flops(equation) for equation in jaxpr.eqns), 0.0)
 
 
 def _equation_flops(equation: core.JaxprEqn) -> float:
@@ -131,23 +131,29 @@ def _equation_flops(equation: core.JaxprEqn) -> float:
             return sum(inner) / len(inner)
         case "while" if sum(inner) > 0:
             raise ValueError("a matrix product inside a while_loop cannot be counted; use a scan")
-    return sum(inner)
+    return sum(inner, 0.0)
 
 
 def _inner_programs(parameters: dict[str, Any]) -> list[Any]:
-    values = [item for value in parameters.values() for item in (value if isinstance(value, tuple) else (value,))]
+    values = [
+        item for value in parameters.values() for item in (value if isinstance(value, tuple) else (value,))
+    ]
     return [value for value in values if isinstance(value, core.Jaxpr | core.ClosedJaxpr)]
 
 
 def _product_flops(equation: core.JaxprEqn) -> float:
     """2 for each element of the result and each term of its sum."""
     (contracted, _), _ = equation.params["dimension_numbers"]
-    left = equation.invars[0].aval.shape
-    return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+    left = _shape(equation.invars[0])
+    return 2.0 * math.prod(_shape(equation.outvars[0])) * math.prod(left[axis] for axis in contracted)
 
 
 def _convolution_flops(equation: core.JaxprEqn) -> float:
     """2 for each element of the result, each tap of the kernel and each input channel it reads."""
-    kernel = equation.invars[1].aval.shape
+    kernel = _shape(equation.invars[1])
     out_channels = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-    return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / out_channels
+    return 2.0 * math.prod(_shape(equation.outvars[0])) * math.prod(kernel) / out_channels
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from langevin.data.sampling import Transitions
 from langevin.data.trajectories import Trajectories
 from langevin.dynamics.ensemble import rollout
 from langevin.envs.tasks import get_task
@@ -68,22 +69,19 @@ def update_flops(stage: Stage, data: Any) -> float:
     return matmul_flops(stage.update, state, data, {}, step=jnp.int32(0), key=key)
 
 
-def td3bc(seeds: int, observation_size: int = 17, action_size: int = 6) -> Program:
-    """TD3+BC, official settings; sizes of HalfCheetah, where the paper measured its speed."""
+def td3bc_stage(observation_size: int = 17, action_size: int = 6) -> tuple[Stage, Transitions]:
+    """TD3+BC with the official settings, and data; the default sizes are those of HalfCheetah."""
     data = noise(observation_size, action_size)
-    system = System(
-        get_task(TASK), observation_size, action_size, np.asarray(data.action_low), np.asarray(data.action_high)
-    )
+    system = System(get_task(TASK), observation_size, action_size, data.action_low, data.action_high)
     config = offline.TD3BCConfig(steps=1)
-    stage = offline.stages(config, system)[0]
-    return training_program(stage, offline.prepare(config, data), range(seeds), chunk_steps=100)
+    return offline.stages(config, system)[0], offline.prepare(config, data)
 
 
-def world_model_update() -> Program:
-    """The temporal U-Net's training step, DyDiff's cpu preset."""
+def world_model_stage() -> tuple[Stage, dydiff.DyDiffData]:
+    """The training of the temporal U-Net, DyDiff's cpu preset, and data."""
     config, system = world_model_settings()
     data = dydiff.prepare(config, noise(system.observation_size, system.action_size))
-    return training_program(dydiff.world_model_stage(config), data, [0], chunk_steps=5)
+    return dydiff.world_model_stage(config), data
 
 
 def ensemble_rollouts() -> Program:
@@ -149,11 +147,12 @@ def noise(observation_size: int, action_size: int, rows: int = ROWS) -> Trajecto
     rng = np.random.default_rng(0)
     ends = np.arange(EPISODE_ROWS, rows + 1, EPISODE_ROWS)
     low, high = np.full(action_size, -1, np.float32), np.full(action_size, 1, np.float32)
+    observations = rng.normal(size=(rows, observation_size)).astype(np.float32)
     blank = Trajectories.blank(observation_size, action_size, low, high, rows)
     return dataclasses.replace(
         blank,
-        observations=rng.normal(size=(rows, observation_size)).astype(np.float32),
-        next_observations=rng.normal(size=(rows, observation_size)).astype(np.float32),
+        observations=observations,
+        next_observations=np.roll(observations, -1, axis=0),
         actions=rng.uniform(-1, 1, (rows, action_size)).astype(np.float32),
         truncations=np.isin(np.arange(1, rows + 1), ends),
         episode_ends=ends,
@@ -161,9 +160,17 @@ def noise(observation_size: int, action_size: int, rows: int = ROWS) -> Trajecto
 
 
 WORKLOADS = {
-    "td3bc": Workload("TD3+BC, one seed", "updates", lambda seeds: td3bc(1)),
-    "td3bc-seeds": Workload("TD3+BC, several seeds at once", "seed-updates", td3bc),
-    "unet": Workload("temporal U-Net, training", "updates", lambda seeds: world_model_update()),
+    "td3bc": Workload(
+        "TD3+BC, one seed", "updates", lambda seeds: training_program(*td3bc_stage(), [0], 100)
+    ),
+    "td3bc-seeds": Workload(
+        "TD3+BC, several seeds at once",
+        "seed-updates",
+        lambda seeds: training_program(*td3bc_stage(), range(seeds), 100),
+    ),
+    "unet": Workload(
+        "temporal U-Net, training", "updates", lambda seeds: training_program(*world_model_stage(), [0], 5)
+    ),
     "ensemble": Workload("rollouts in the dynamics ensemble", "rollouts", lambda seeds: ensemble_rollouts()),
     "refinement": Workload("DyDiff's refinement of rollouts", "rollouts", lambda seeds: refinements()),
 }
