@@ -86,20 +86,21 @@ def _measured(
 
 
 def _print(result: dict[str, Any], console: Console) -> None:
-    table = Table("", "per second", "GFLOP each", "GFLOP/s", "of matmul peak", "compiling", "warm-up")
+    table = Table("", "per second", "GFLOP/s", "of peak", "compiling", "warm-up")
     for measured in result["measurements"].values():
         table.add_row(
             measured["label"],
             f"{measured['units_per_second']:,.1f} {measured['unit']}",
-            f"{measured['flops_per_unit'] / 1e9:.3g}",
             f"{measured['gflops_per_second']:.0f}",
             f"{measured['share_of_peak']:.0%}",
             f"{measured['compile_seconds']:.1f} s",
             f"{measured['warm_up_seconds']:.2f} s",
         )
     console.print(table)
+    cores = result["machine"]["cores"]
     console.print(
-        f"float32 matmul peak {result['matmul_peak_gflops_per_second']:.0f} GFLOP/s; "
-        f"{result['machine']['backend']}, {result['machine']['cores']} cores",
+        f"Peak: {result['matmul_peak_gflops_per_second']:.0f} GFLOP/s, a large float32 matrix product "
+        f"({result['machine']['backend']}, {cores} {'core' if cores == 1 else 'cores'}). "
+        "GFLOP/s count matrix products as executed.",
         highlight=False,
     )

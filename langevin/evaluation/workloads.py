@@ -164,13 +164,13 @@ WORKLOADS = {
         "TD3+BC, one seed", "updates", lambda seeds: training_program(*td3bc_stage(), [0], 100)
     ),
     "td3bc-seeds": Workload(
-        "TD3+BC, several seeds at once",
+        "TD3+BC, seeds at once",
         "seed-updates",
         lambda seeds: training_program(*td3bc_stage(), range(seeds), 100),
     ),
     "unet": Workload(
-        "temporal U-Net, training", "updates", lambda seeds: training_program(*world_model_stage(), [0], 5)
+        "U-Net training", "updates", lambda seeds: training_program(*world_model_stage(), [0], 5)
     ),
-    "ensemble": Workload("rollouts in the dynamics ensemble", "rollouts", lambda seeds: ensemble_rollouts()),
-    "refinement": Workload("DyDiff's refinement of rollouts", "rollouts", lambda seeds: refinements()),
+    "ensemble": Workload("ensemble rollouts", "rollouts", lambda seeds: ensemble_rollouts()),
+    "refinement": Workload("DyDiff refinement", "rollouts", lambda seeds: refinements()),
 }

@@ -37,7 +37,7 @@ def test_everything_is_measured_by_default_and_said_in_a_table(quick, capsys):
     assert list(result["measurements"]) == list(WORKLOADS)
     assert quick == [4] * len(WORKLOADS)
     said = capsys.readouterr().out
-    assert "matmul peak 100 GFLOP/s" in said
+    assert "Peak: 100 GFLOP/s" in said
 
 
 def test_a_measurement_holds_speed_work_share_and_the_time_it_leaves_out(quick):
