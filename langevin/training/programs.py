@@ -204,35 +204,6 @@ def _check_form(new: PyTree, old: PyTree, where: str) -> None:
             raise LangevinError(f"{where} must keep the state's form: {name} was {expected}, became {got}")
 
 
-def _choose(new: PyTree, old: PyTree, keep: Bool[Array, ""]) -> PyTree:
-    """The new state's arrays where `keep`, else the old one's."""
-    choose = lambda new, old: jnp.where(keep, new, old) if eqx.is_array(old) else old
-    return jax.tree.map(choose, new, old)
-
-
-def _stayed_finite(new: PyTree, old: PyTree) -> Bool[Array, ""]:
-    """False when an entry is NaN, or infinite where it was finite."""
-
-    def leaf(new: Any, old: Any):
-        if not eqx.is_inexact_array(new):
-            return True
-        return jnp.all(jnp.isfinite(new) | (jnp.isinf(new) & ~jnp.isfinite(old)))
-
-    return jax.tree.reduce(jnp.logical_and, jax.tree.map(leaf, new, old), jnp.asarray(True))
-
-
-def _check_form(new: PyTree, old: PyTree, where: str) -> None:
-    """Raise at trace time, naming the leaf, when a state's structure, shapes or dtypes changed."""
-    forms = []
-    for tree in (new, old):
-        leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
-        forms.append({jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves})
-    for name in forms[0] | forms[1]:
-        got, expected = forms[0].get(name, "no array"), forms[1].get(name, "no array")
-        if got != expected:
-            raise LangevinError(f"{where} must keep the state's form: {name} was {expected}, became {got}")
-
-
 def _own_buffers(tree: PyTree) -> PyTree:
     """A copy in which no two leaves share memory (each buffer can then be given away) and no dtype is
     weak."""
