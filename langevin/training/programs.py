@@ -14,6 +14,10 @@ from langevin.training.stage import Stage
 
 _INIT, _EPOCH, _UPDATE = range(3)
 
+COMPILE_QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""For a program that runs once or seldom: the random numbers of a U-Net's first weights take XLA 25 s to compile
+with all its optimisations and 3 s without, to save milliseconds of the one time they are drawn."""
+
 
 def seed_keys(seeds: Sequence[int]) -> Key[Array, "seeds"]:
     """One random key per seed. The generator is named because only a counter-based one gives a seed the same
@@ -44,12 +48,12 @@ class StagePrograms:
         # longer. So the old state lives until the new one is known to be good, and is not given away.
         self._advance = eqx.filter_jit(self._advance_seeds)
         self._begin = eqx.filter_jit(self._begin_seeds)
-        self._judge = eqx.filter_jit(eqx.filter_vmap(self._judge_seed))
-        self._choose = eqx.filter_jit(eqx.filter_vmap(_choose))
+        self._judge = _quick_jit(eqx.filter_vmap(self._judge_seed))
+        self._choose = _quick_jit(eqx.filter_vmap(_choose))
         self._running = eqx.filter_jit(eqx.filter_vmap(lambda state, alive: alive & ~self._done(state)))
         self._policies = eqx.filter_jit(eqx.filter_vmap(lambda state, results: stage.policy(state, results)))  # type: ignore
-        self._init = eqx.filter_jit(self._init_seeds)
-        self._finish = eqx.filter_jit(self._finish_seeds)
+        self._init = _quick_jit(self._init_seeds)
+        self._finish = _quick_jit(self._finish_seeds)
 
     def init(self) -> PyTree:
         """The stage's first state, one per seed."""
@@ -202,6 +206,10 @@ def _check_form(new: PyTree, old: PyTree, where: str) -> None:
         got, expected = forms[0].get(name, "no array"), forms[1].get(name, "no array")
         if got != expected:
             raise LangevinError(f"{where} must keep the state's form: {name} was {expected}, became {got}")
+
+
+def _quick_jit(function: Callable) -> Callable:
+    return eqx.filter_jit(function, compiler_options=COMPILE_QUICKLY)
 
 
 def _own_buffers(tree: PyTree) -> PyTree:
