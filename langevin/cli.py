@@ -1,6 +1,8 @@
 """The command line: finds the command, runs it, turns errors into one sentence and an exit code."""
 
 import contextlib
+import inspect
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -37,9 +39,12 @@ def run(arguments: list[str]) -> int:
     if arguments in (["--version"], ["-V"]):
         print(f"langevin {langevin.__version__}")
         return 0
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments:
+        print(usage(), file=sys.stderr)
+        return 2
+    if arguments[0] in ("-h", "--help"):
         print(usage())
-        return 0 if arguments else 2
+        return 0
     found = find_command(arguments)
     if found is None:
         return bad_usage(arguments)
@@ -50,7 +55,7 @@ def run(arguments: list[str]) -> int:
     try:
         command: Any = getattr(import_module(f"langevin.commands.{module}"), class_name)
         enable_compile_cache()
-        tyro.cli(command, args=rest, prog=f"langevin {name}").run()
+        tyro.cli(command, args=rest, prog=f"langevin {name}", description=description(command)).run()
     except UsageError as error:
         return complain(error, 2)
     except LangevinError as error:
@@ -77,15 +82,24 @@ def find_command(arguments: list[str]) -> tuple[str, list[str]] | None:
 
 def bad_usage(arguments: list[str]) -> int:
     """Say what was not understood, and what is there."""
-    group = arguments[0]
+    group, *rest = arguments
     members = [name for name in COMMANDS if name.startswith(f"{group} ")]
-    if members:
-        asked_for_help = any(word in ("-h", "--help") for word in arguments[1:])
+    if members and (not rest or rest[0].startswith("-")):
+        asked_for_help = any(word in ("-h", "--help") for word in rest)
         print(usage(members), file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 2
     from langevin.envs.tasks import nearest
 
-    return complain(f"there is no command {group!r}; {nearest(group, list(COMMANDS))}", 2)
+    name = f"{group} {rest[0]}" if members else group
+    return complain(f"there is no command {name!r}; {nearest(name, members or list(COMMANDS))}", 2)
+
+
+def description(command: type) -> str:
+    """A command's docstring, each example a paragraph.
+
+    Read by tyro itself it would lose what stands below "Examples:", and lines of one paragraph are joined.
+    """
+    return re.sub(r"\n(?=langevin )", "\n\n", inspect.getdoc(command) or "")
 
 
 def usage(names: Sequence[str] | None = None) -> str:

@@ -14,3 +14,17 @@ class UsageError(LangevinError):
 
 class DatasetError(UsageError):
     """A dataset is malformed; the message names the field and the row."""
+
+
+def require_at_least(least: int | float, **settings: int | float) -> None:
+    """Raises UsageError naming the first of the settings that is smaller."""
+    for name, value in settings.items():
+        if not value >= least:
+            raise UsageError(f"{name} must be at least {least}, got {value}")
+
+
+def require_between(least: int | float, most: int | float, **settings: int | float) -> None:
+    """Raises UsageError naming the first of the settings that lies outside."""
+    for name, value in settings.items():
+        if not least <= value <= most:
+            raise UsageError(f"{name} must lie between {least} and {most}, got {value}")

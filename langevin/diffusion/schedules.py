@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from langevin.errors import UsageError, require_at_least
+
 
 class KarrasSchedule(eqx.Module):
     """Noise levels spaced evenly in `level ** (1 / rho)` (EDM, Eq. 5), ending at exactly zero.
@@ -16,6 +18,13 @@ class KarrasSchedule(eqx.Module):
     highest: float = eqx.field(static=True, default=80.0)
     lowest: float = eqx.field(static=True, default=0.002)
     rho: float = eqx.field(static=True, default=7.0)
+
+    def __check_init__(self):
+        require_at_least(1, steps=self.steps)
+        if not 0 < self.lowest < self.highest:
+            raise UsageError(
+                f"noise levels must satisfy 0 < lowest < highest, got lowest {self.lowest}, highest {self.highest}"
+            )
 
     def noise_levels(self) -> Float[Array, " levels"]:
         """The N noise levels from highest to lowest, then zero: N + 1 numbers."""

@@ -16,7 +16,9 @@ from langevin.envs.mazes import Maze, waypoint_action
 
 def straight_to(goal: Any, observations: Float[Array, "batch 4"]) -> Float[Array, "batch 2"]:
     """Drive straight at the goal, walls or not: right where the way is clear, through walls elsewhere."""
-    return waypoint_action(observations, jnp.asarray(goal, jnp.float32))
+    return waypoint_action(
+        observations, jnp.broadcast_to(jnp.asarray(goal, jnp.float32), (len(observations), 2))
+    )
 
 
 def next_cells(maze: Maze) -> Float[np.ndarray, "rows columns 2"]:

@@ -82,9 +82,9 @@ def run_episodes(
             observations, rewards, terminations = simulator.step(np.asarray(actions).reshape(batch, -1))
             returns += np.where(running, rewards, 0.0)
             lengths += running
-            running = running & ~np.asarray(terminations, bool)
             if keep_observations:
                 history.append(np.where(running[:, None], observations, history[-1]))
+            running = running & ~np.asarray(terminations, bool)
             advance(1)
             if not running.any():
                 break

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from langevin.data.sampling import Transitions
-from langevin.errors import UsageError
+from langevin.errors import UsageError, require_at_least, require_between
 from langevin.imagination.buffer import SyntheticBuffer, empty_buffer, mixed_batch
 from langevin.imagination.filters import FILTERS, FilterName
 from langevin.imagination.worlds import Imagined, World
@@ -44,15 +44,13 @@ class DyDiff(eqx.Module):
     batch_size: int = eqx.field(static=True, default=256)
 
     def __check_init__(self):
-        for name, least, unit in (("rollouts", 1, ""), ("horizon", 2, " states"), ("batch_size", 1, "")):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} must be at least {least}{unit}, got {getattr(self, name)}")
+        require_at_least(1, rollouts=self.rollouts, batch_size=self.batch_size)
+        require_at_least(2, horizon=self.horizon)
+        require_between(0, 1, real_share=self.real_share)
         if not 1 <= self.kept <= self.rollouts:
             raise UsageError(
                 f"keep_share must keep at least one of {self.rollouts} rollouts and at most all, got {self.keep_share}"
             )
-        if not 0 <= self.real_share <= 1:
-            raise UsageError(f"real_share must lie between 0 and 1, got {self.real_share}")
         rows = self.kept * (self.horizon - 1)
         if self.capacity < rows:
             raise UsageError(

@@ -19,6 +19,7 @@ from langevin.diffusion.guidance import guided_denoiser, with_presence
 from langevin.diffusion.samplers import Churn, heun_sample
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
+from langevin.errors import require_at_least
 from langevin.nets.temporal_unet import TemporalUNet, require_channels
 from langevin.policies.base import Metrics
 
@@ -90,6 +91,7 @@ class TrajectoryModelTraining(eqx.Module):
     edm: EDM = EDM()
 
     def __check_init__(self):
+        require_at_least(1, batch_size=self.batch_size)
         require_channels(self.width, self.multipliers, self.kernel)
 
     def init(self, windows: Windows, *, key: PRNGKeyArray) -> TrajectoryModelState:

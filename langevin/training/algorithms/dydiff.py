@@ -15,6 +15,7 @@ from langevin.dynamics.ensemble_training import EnsembleTraining
 from langevin.dynamics.inverse import InverseTraining
 from langevin.dynamics.reward import RewardTraining
 from langevin.dynamics.split import SplitTransitions, split_transitions
+from langevin.errors import require_at_least, require_between
 from langevin.imagination.dydiff import DyDiff
 from langevin.imagination.filters import FilterName
 from langevin.imagination.halting import Halt, fit_halt
@@ -74,6 +75,10 @@ class DyDiffConfig:
     world_model: TrajectoryModelTraining = TrajectoryModelTraining()
     schedule: KarrasSchedule = KarrasSchedule()
     churn: Churn = Churn()
+
+    def __post_init__(self):
+        require_at_least(0, iterations=self.iterations, strength=self.strength, patience=self.patience)
+        require_between(0, 1, mix=self.mix)
 
 
 def with_learner(learner_class: type[Learner]) -> type:

@@ -7,6 +7,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from langevin.data.sampling import Transitions, sample_transitions, transitions_of
 from langevin.data.trajectories import Trajectories
+from langevin.errors import require_at_least
 from langevin.policies.base import Learner
 from langevin.policies.bc import BC
 from langevin.policies.td3bc import TD3BC
@@ -24,6 +25,9 @@ class BCConfig:
     """Transitions a gradient step."""
     learner: BC = BC()
 
+    def __post_init__(self):
+        require_at_least(1, batch_size=self.batch_size)
+
 
 @dataclass(frozen=True)
 class TD3BCConfig:
@@ -34,6 +38,9 @@ class TD3BCConfig:
     batch_size: int = 256
     """Transitions an update."""
     learner: TD3BC = TD3BC()
+
+    def __post_init__(self):
+        require_at_least(1, batch_size=self.batch_size)
 
 
 OfflineConfig = BCConfig | TD3BCConfig
