@@ -58,6 +58,10 @@ class Gain:
     """Seeds of the learner: 0, 1, …"""
     steps: int = 100_000
     """Gradient steps of every variant."""
+    dynamics_steps: int = 6_000
+    """Updates of the ensemble."""
+    world_model_steps: int = 3_000
+    """Updates of the trajectory diffusion model."""
     strengths: tuple[float, ...] = (0.0, 0.5, 1.0)
     """Conditioning strengths of DyDiff."""
     variants: tuple[str, ...] = ("base", "oracle", "ensemble", "dydiff")
@@ -74,7 +78,8 @@ class Gain:
         trajectories = open_dataset(self.dataset)
         task = task_of(trajectories, self.dataset)
         system = system_of(trajectories, task)
-        overrides = {"steps": self.steps, "final_actions": self.final_actions}
+        names = ("steps", "dynamics_steps", "world_model_steps", "final_actions")
+        overrides = {name: getattr(self, name) for name in names}
         config = load_settings("dydiff", "td3bc", "cpu", self.dataset, overrides)
         data = dydiff.prepare(config, trajectories)
         progress = BarProgress()
@@ -176,7 +181,7 @@ def oracle_shares(results: dict[str, Any]) -> dict[str, Any]:
             part.mean(axis=-1)
             for part in np.split(stacked, [-base.size - oracle.size, -oracle.size], axis=-1)
         )
-        return (own - low) / (high - low)
+        return np.asarray((own - low) / (high - low))
 
     return {
         name: {

@@ -16,16 +16,16 @@ def follow_waypoints(
     planned: Float[Array, "batch horizon observation"],
     planned_actions: Float[Array, "batch horizon action"],
     row: Int[Array, ""],
+    goal_row: Int[Array, ""],
 ) -> Float[Array, "batch action"]:
     """D4RL's PD law towards the next planned state: 10 (position* - position) + (velocity* - velocity).
 
-    Observations are [x, y, vx, vy]. Past the plan's last row it holds that row's position at rest. This is a
-    hand-written controller that knows the system is a force-driven point: a score reached with it is the
-    planner's and the controller's together.
+    Observations are [x, y, vx, vy]. From `goal_row` on it holds that row's position at rest. This is a hand-written
+    controller that knows the system is a force-driven point: a score reached with it is the planner's and the
+    controller's together.
     """
-    last = planned.shape[1] - 1
-    target = planned[:, jnp.minimum(row + 1, last)]
-    at_rest = (row >= last).astype(target.dtype)
+    target = planned[:, jnp.minimum(row + 1, goal_row)]
+    at_rest = (row >= goal_row).astype(target.dtype)
     velocity = target[:, 2:4] * (1 - at_rest)
     return POSITION_GAIN * (target[:, :2] - observations[:, :2]) + velocity - observations[:, 2:4]
 
@@ -35,6 +35,7 @@ def follow_actions(
     planned: Float[Array, "batch horizon observation"],
     planned_actions: Float[Array, "batch horizon action"],
     row: Int[Array, ""],
+    goal_row: Int[Array, ""],
 ) -> Float[Array, "batch action"]:
     """The plan's own action at this row."""
     return planned_actions[:, row]

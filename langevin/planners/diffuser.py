@@ -9,7 +9,7 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from langevin.data.normalize import MinMaxNormalizer
 from langevin.data.sampling import WindowBatch, Windows, sample_windows
@@ -19,6 +19,7 @@ from langevin.diffusion.guidance import guided_denoiser, with_presence
 from langevin.diffusion.samplers import Churn, heun_sample
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
+from langevin.errors import require_at_least
 from langevin.nets.temporal_unet import TemporalUNet, require_channels, require_horizon
 from langevin.planners.controllers import CONTROLLERS, ControllerName
 from langevin.policies.base import Metrics, Policy
@@ -121,6 +122,7 @@ class PlannerTraining(eqx.Module):
 
     def __check_init__(self):
         require_channels(self.width, self.multipliers, self.kernel)
+        require_at_least(1, batch_size=self.batch_size, shortest=self.shortest)
         require_horizon(self.horizon, len(self.multipliers))
 
     def init(self, windows: Windows, *, key: PRNGKeyArray) -> PlannerState:
@@ -182,20 +184,23 @@ class PlannerTraining(eqx.Module):
 
 
 class Plan(eqx.Module):
-    """A planner's memory: its last plan in raw units, the row it is at, and the steps since the episode began."""
+    """A planner's memory: its last plan in raw units, the row it is at, the row at which it is at the goal, and the
+    steps since the episode began."""
 
     observations: Float[Array, "batch horizon observation"]
     actions: Float[Array, "batch horizon action"]
     row: Int[Array, ""]
+    goal_row: Int[Array, ""]
     age: Int[Array, ""]
 
 
 class PlannerPolicy(Policy):
     """Plans to a fixed goal and follows the plan.
 
-    controller: how a plan becomes an action: "waypoint" (D4RL's PD law towards the planned states) or "actions"
-    (the plan's own). replan_every: steps after which a new plan is drawn; 0 plans once an episode. A new plan has
-    the rest of the first one's time to reach the goal, but never fewer than `shortest` rows.
+    controller: how a plan becomes an action: "waypoint" (D4RL's PD law towards the planned states, held at the goal
+    once it is there) or "actions" (the plan's own). arrive_by: the row at which a plan is to be at the goal; 0 is the
+    last one. replan_every: steps after which a new plan is drawn; 0 plans once an episode. A new plan has the rest of
+    the first one's time to reach the goal, but never fewer than `shortest` rows.
     """
 
     model: PlannerModel
@@ -204,6 +209,7 @@ class PlannerPolicy(Policy):
     action_high: Float[Array, " action"]
     schedule: KarrasSchedule
     controller: ControllerName = eqx.field(static=True)
+    arrive_by: int = eqx.field(static=True)
     replan_every: int = eqx.field(static=True)
     shortest: int = eqx.field(static=True)
 
@@ -213,32 +219,43 @@ class PlannerPolicy(Policy):
         return Plan(
             jnp.zeros((batch_size, self.model.horizon, size)),
             jnp.zeros((batch_size, self.model.horizon, action_size)),
-            jnp.int32(0),
-            jnp.int32(0),
+            *(jnp.int32(0),) * 3,
         )
 
     def act(
         self, observations: Float[Array, "batch observation"], memory: Plan, *, key: PRNGKeyArray
     ) -> tuple[Float[Array, "batch action"], Plan]:
         """Plan when it is time to, then follow the plan one row further."""
-        due = memory.age == 0
-        if self.replan_every > 0:
-            due = due | (memory.age % self.replan_every == 0)
-        memory = jax.lax.cond(due, lambda: self.renew(observations, memory, key=key), lambda: memory)
-        actions = CONTROLLERS[self.controller](observations, memory.observations, memory.actions, memory.row)
-        last = self.model.horizon - 1
-        memory = Plan(memory.observations, memory.actions, jnp.minimum(memory.row + 1, last), memory.age + 1)
+        memory = jax.lax.cond(
+            self.due(memory.age), lambda: self.renew(observations, memory, key=key), lambda: memory
+        )
+        actions = CONTROLLERS[self.controller](
+            observations, memory.observations, memory.actions, memory.row, memory.goal_row
+        )
+        row = jnp.minimum(memory.row + 1, self.model.horizon - 1)
+        memory = Plan(memory.observations, memory.actions, row, memory.goal_row, memory.age + 1)
         return jnp.clip(actions, self.action_low, self.action_high), memory
+
+    @property
+    def last_row(self) -> int:
+        """The row at which an episode's first plan is at the goal."""
+        return self.arrive_by if 0 < self.arrive_by < self.model.horizon else self.model.horizon - 1
+
+    def due(self, age: Int[Array, ""]) -> Bool[Array, ""]:
+        """Whether to plan now. A controller that holds the goal needs no plan once it should be there."""
+        if self.replan_every == 0:
+            return age == 0
+        renewed = age % self.replan_every == 0
+        return renewed & (age < self.last_row) if self.controller == "waypoint" else renewed
 
     def renew(
         self, observations: Float[Array, "batch observation"], memory: Plan, *, key: PRNGKeyArray
     ) -> Plan:
         """A fresh plan from where each system is now."""
-        last = self.model.horizon - 1
-        goal_row = jnp.clip(last - memory.age, min(self.shortest, last), last)
+        goal_row = jnp.clip(self.last_row - memory.age, min(self.shortest, self.last_row), self.last_row)
 
         def one(observation, key):
             return self.model.plan(observation, self.goal, goal_row, self.schedule, key=key)
 
         planned, actions = jax.vmap(one)(observations, jax.random.split(key, observations.shape[0]))
-        return Plan(planned, actions, jnp.int32(0), memory.age)
+        return Plan(planned, actions, jnp.int32(0), goal_row, memory.age)

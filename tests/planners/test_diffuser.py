@@ -20,6 +20,7 @@ from langevin.planners.diffuser import (
     PlannerTraining,
     endpoints,
 )
+from langevin.training.programs import COMPILE_QUICKLY
 
 HORIZON, SIZE, ACTION = 16, 4, 2
 CHANNELS, CONDITIONS = SIZE + ACTION, SIZE + 2 + 3
@@ -29,7 +30,10 @@ FORCES = MinMaxNormalizer(-jnp.ones(2), jnp.ones(2))
 
 @pytest.fixture(scope="module")
 def network():
-    make = eqx.filter_jit(lambda key: TemporalUNet(CHANNELS + CONDITIONS, CHANNELS, 8, (1,), key=key))
+    make = eqx.filter_jit(
+        lambda key: TemporalUNet(CHANNELS + CONDITIONS, CHANNELS, 8, (1,), key=key),
+        compiler_options=COMPILE_QUICKLY,
+    )
     return make(jax.random.key(0))
 
 
@@ -92,11 +96,19 @@ class Straight(PlannerModel):
 
 @pytest.fixture(scope="module")
 def make_policy(network):
-    def make(controller="actions", replan_every=0, shortest=4):
+    def make(controller="actions", arrive_by=0, replan_every=0, shortest=4):
         model = Straight(network, OBSERVATIONS, FORCES, HORIZON, 2)
         goal = jnp.array([1.0, 2.0])
         return PlannerPolicy(
-            model, goal, -jnp.ones(2), jnp.ones(2), KarrasSchedule(), controller, replan_every, shortest
+            model,
+            goal,
+            -jnp.ones(2),
+            jnp.ones(2),
+            KarrasSchedule(),
+            controller,
+            arrive_by,
+            replan_every,
+            shortest,
         )
 
     return make
@@ -138,6 +150,21 @@ def test_a_new_plan_is_drawn_every_so_many_steps_from_where_the_system_is(make_p
     np.testing.assert_allclose(actions[:, 0, 1], (steps - last_plan) / 100, rtol=1e-6)
     starts = np.stack([memory.observations[:, 0, 0] for memory in memories])
     np.testing.assert_allclose(starts[:, 0], 0.01 * last_plan, atol=1e-6)
+
+
+def test_a_plan_may_be_asked_to_arrive_early(make_policy):
+    actions, _ = follow(make_policy(arrive_by=6), 1)
+    np.testing.assert_allclose(actions[:, 0, 0], 6 / 100, rtol=1e-6)
+
+
+def test_a_controller_that_holds_the_goal_is_given_no_plan_once_it_should_be_there(make_policy):
+    _, memories = follow(make_policy("waypoint", arrive_by=8, replan_every=5), 2 * HORIZON)
+    goal_rows = [int(memory.goal_row) for memory in memories]
+    assert goal_rows == [8] * 5 + [4] * (2 * HORIZON - 5)
+    assert [int(memory.row) for memory in memories[5:]] == [
+        *range(1, HORIZON),
+        *[HORIZON - 1] * (HORIZON - 4),
+    ]
 
 
 def test_waypoints_are_followed_by_the_law_within_the_bounds(make_policy):
@@ -233,7 +260,7 @@ def test_training_starts_from_normalisers_of_the_data_and_finishes_with_the_aver
         jnp.asarray(observations), jnp.asarray(rng.uniform(-1, 0.5, (64, ACTION)), jnp.float32), jnp.zeros(64),
         jnp.arange(4, dtype=jnp.int32) * 16, jnp.full(4, 16, jnp.int32), HORIZON,
     )  # fmt: skip
-    state = eqx.filter_jit(TRAINING.init)(windows, key=jax.random.key(0))
+    state = eqx.filter_jit(TRAINING.init, compiler_options=COMPILE_QUICKLY)(windows, key=jax.random.key(0))
     np.testing.assert_array_equal(state.observation_normalizer.low, observations.min(0))
     np.testing.assert_array_equal(state.observation_normalizer.high, observations.max(0))
     marked = eqx.tree_at(lambda s: s.diffusion.average.last.bias, state, jnp.full(CHANNELS, 3.0))

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from langevin.data.sampling import Windows, windows_of
 from langevin.data.trajectories import Trajectories
 from langevin.diffusion.schedules import KarrasSchedule
-from langevin.errors import UsageError
+from langevin.errors import UsageError, require_at_least
 from langevin.planners.controllers import ControllerName
 from langevin.planners.diffuser import PlannerPolicy, PlannerTraining
 from langevin.training.algorithms.system import Results, System
@@ -27,8 +27,13 @@ class DiffuserConfig:
     """Noise levels of a plan's sampling."""
     controller: ControllerName = "waypoint"
     """How a plan becomes an action."""
+    arrive_by: int = 0
+    """Row at which a plan is to be at the goal; 0 is the last one."""
     replan_every: int = 0
     """Environment steps between two plans; 0 plans once an episode."""
+
+    def __post_init__(self):
+        require_at_least(0, arrive_by=self.arrive_by, replan_every=self.replan_every)
 
 
 def prepare(config: DiffuserConfig, trajectories: Trajectories) -> Windows:
@@ -58,7 +63,7 @@ def stages(config: DiffuserConfig, system: System) -> list[Stage]:
     def policy(state, results: Results) -> PlannerPolicy:
         return PlannerPolicy(
             training.finish(state), goal, jnp.asarray(system.action_low), jnp.asarray(system.action_high),
-            config.schedule, config.controller, config.replan_every, training.shortest,
+            config.schedule, config.controller, config.arrive_by, config.replan_every, training.shortest,
         )  # fmt: skip
 
     return [Stage("policy", config.steps, init, update, policy=policy)]
