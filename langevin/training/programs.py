@@ -209,7 +209,7 @@ def _check_form(new: PyTree, old: PyTree, where: str) -> None:
 
 
 def _quick_jit(function: Callable) -> Callable:
-    return eqx.filter_jit(function, compiler_options=COMPILE_QUICKLY)
+    return eqx.filter_jit(function, compiler_options=COMPILE_QUICKLY)  # pyright: ignore[reportCallIssue]
 
 
 def _own_buffers(tree: PyTree) -> PyTree:
