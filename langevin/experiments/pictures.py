@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,7 @@ from langevin.report.mazes import draw_paths, plans_and_paths
 from langevin.report.style import new_figure, save_png
 from langevin.training.files import atomic_write
 
+_renew = eqx.filter_jit(PlannerPolicy.renew)
 SHOWN_PATHS = 30
 SHOWN_PLANS = 6
 
@@ -60,7 +62,7 @@ def draw_episodes(folder: Path, task: Task, policies: Policy, episodes: Episodes
     if isinstance(policies, PlannerPolicy):
         first = jax.tree.map(lambda leaf: leaf[0] if hasattr(leaf, "shape") else leaf, policies)
         starts = jnp.asarray(episodes.observations[0, :SHOWN_PLANS, 0], jnp.float32)
-        memory = first.renew(starts, first.start(len(starts)), key=jax.random.key(0))
+        memory = _renew(first, starts, first.start(len(starts)), key=jax.random.key(0))
         figure = plans_and_paths(task.maze, np.asarray(memory.observations[..., :2]), driven[:SHOWN_PLANS])
         words = "the plan drawn at the start of an episode (dashed) and the path then driven"
         if first.replan_every:

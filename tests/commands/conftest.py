@@ -3,25 +3,35 @@
 from pathlib import Path
 
 import pytest
-from tiny_runs import ID, SETTINGS, Workshop, train_arguments
+from tiny_runs import ID, SETTINGS, train_arguments
 
 from langevin.cli import run
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory) -> Workshop:
-    root = tmp_path_factory.mktemp("workshop")
+def dataset(tmp_path_factory) -> Path:
+    """The folder of datasets, with a small one in it."""
+    folder = tmp_path_factory.mktemp("datasets")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINARI_DATASETS_PATH", str(root / "datasets"))
+        patch.setenv("MINARI_DATASETS_PATH", str(folder))
         assert run(["data", "make", ID, "--transitions", "3000"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def workshop(dataset, tmp_path_factory) -> Path:
+    """The folder of runs, one of every algorithm."""
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(dataset))
         for algorithm in SETTINGS:
-            assert run(train_arguments(algorithm, root / "runs" / algorithm)) == 0
-    return Workshop(root / "datasets", root / "runs")
+            assert run(train_arguments(algorithm, root / algorithm)) == 0
+    return root
 
 
 @pytest.fixture
-def at_work(workshop, tmp_path, monkeypatch) -> Path:
-    """An empty working directory, beside the workshop's dataset."""
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(workshop.datasets))
+def at_work(dataset, tmp_path, monkeypatch) -> Path:
+    """An empty working directory, with the small dataset at hand."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(dataset))
     monkeypatch.chdir(tmp_path)
     return tmp_path

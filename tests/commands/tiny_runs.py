@@ -1,7 +1,6 @@
 """The smallest run of every algorithm, as arguments of the command line."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 ID = "pointmaze/umaze-v0"
@@ -13,33 +12,27 @@ SETTINGS = {
         *SMALL, "steps=20", "epoch_steps=10", "dynamics_steps=10", "reward_steps=10", "inverse_steps=10",
         "world_model_steps=10", "rollouts=4", "horizon=16", "capacity=100", "dynamics.width=8", "dynamics.depth=1",
         "dynamics.members=2", "dynamics.elites=1", "reward.width=8", "reward.depth=1", "inverse.width=8",
-        "inverse.depth=1", "world_model.width=8", "world_model.multipliers=[1, 2]", "world_model.batch_size=4",
-        "schedule.steps=2",
+        "inverse.depth=1", "world_model.width=8", "world_model.multipliers=[1]", "world_model.batch_size=4",
+        "schedule.steps=2", "strength=1.0", "final_actions=inverse",
     ],
     "diffuser": [
         "steps=10", "planner.width=8", "planner.multipliers=[1, 2]", "planner.horizon=16", "planner.shortest=4",
         "planner.batch_size=4", "schedule.steps=2",
     ],
 }  # fmt: skip
+EPISODES = 20
+"""As many as an evaluation during training runs, so that one program serves both."""
 SEEDS = {"bc": 2, "td3bc": 1, "dydiff": 2, "diffuser": 1}
 
 
 def train_arguments(algorithm: str, out: Path) -> list[str]:
-    words = ["train", algorithm, "--dataset", ID, "--seeds", str(SEEDS[algorithm]), "--episodes", "2"]
+    words = f"train {algorithm} --dataset {ID} --seeds {SEEDS[algorithm]} --episodes {EPISODES}".split()
     return [
         *words,
         "--out",
         str(out),
         *(word for setting in SETTINGS[algorithm] for word in ("--set", setting)),
     ]
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """A folder with a small dataset and a finished run of every algorithm."""
-
-    datasets: Path
-    runs: Path
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -139,7 +139,7 @@ def test_rows_of_a_trajectory_join_up():
     ("settings", "words"),
     [
         ({"rollouts": 0}, "rollouts must be at least 1, got 0"),
-        ({"horizon": 1}, "horizon must be at least 2 states, got 1"),
+        ({"horizon": 1}, "horizon must be at least 2, got 1"),
         ({"keep_share": 0.0}, r"keep_share must keep at least one of 10 rollouts and at most all, got 0\.0"),
         ({"keep_share": 1.2}, r"keep_share must keep at least one of 10 rollouts and at most all, got 1\.2"),
         ({"real_share": 1.5}, r"real_share must lie between 0 and 1, got 1\.5"),

@@ -13,6 +13,7 @@ from langevin.diffusion.samplers import Churn
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer
 from langevin.imagination.trajectory_model import TrajectoryModel, TrajectoryModelTraining, known_entries
+from langevin.training.programs import COMPILE_QUICKLY
 
 HORIZON, STEP, UPDATES = 16, 0.3, 1500
 TRAINING = TrajectoryModelTraining(
@@ -50,21 +51,20 @@ def windows():
 
 @pytest.fixture(scope="module")
 def fresh(windows):
-    return eqx.filter_jit(TRAINING.init)(windows, key=jax.random.key(0))
-
-
-@eqx.filter_jit
-def train(windows, key):
-    def update(state, step):
-        return TRAINING.update(state, windows, step=step, key=jax.random.fold_in(key, step))
-
-    state, metrics = jax.lax.scan(update, TRAINING.init(windows, key=key), jnp.arange(UPDATES))
-    return TRAINING.finish(state), metrics
+    return eqx.filter_jit(TRAINING.init, compiler_options=COMPILE_QUICKLY)(windows, key=jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
-def trained(windows) -> tuple[TrajectoryModel, dict]:
-    return train(windows, jax.random.key(0))
+def trained(windows, fresh) -> tuple[TrajectoryModel, dict]:
+    @eqx.filter_jit
+    def train(state, windows, key):
+        def update(state, step):
+            return TRAINING.update(state, windows, step=step, key=jax.random.fold_in(key, step))
+
+        return jax.lax.scan(update, state, jnp.arange(UPDATES))
+
+    state, metrics = train(fresh, windows, jax.random.key(0))
+    return TRAINING.finish(state), metrics
 
 
 @eqx.filter_jit

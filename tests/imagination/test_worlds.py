@@ -17,6 +17,7 @@ from langevin.imagination.trajectory_model import TrajectoryModel
 from langevin.imagination.worlds import DyDiffWorld, EnsembleWorld, Imagined, act_along
 from langevin.nets.mlp import MLP
 from langevin.nets.temporal_unet import TemporalUNet
+from langevin.training.programs import COMPILE_QUICKLY
 
 STEP, HORIZON = 0.1, 8
 STARTS = jnp.array([[1.0], [-0.5], [0.2]])
@@ -103,7 +104,8 @@ class Noise(TrajectoryModel):
 
 @pytest.fixture(scope="module")
 def network():
-    return eqx.filter_jit(lambda key: TemporalUNet(5, 2, 8, (1,), key=key))(jax.random.key(0))
+    make = eqx.filter_jit(lambda key: TemporalUNet(5, 2, 8, (1,), key=key), compiler_options=COMPILE_QUICKLY)
+    return make(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def test_cloning_learns_a_known_mapping_from_noisy_actions():
     policy = LEARNER.policy(state)
     actions, _ = policy.act(fresh.observations, policy.start(2000), key=jax.random.key(0))
     error = np.square(np.asarray(actions - known_actions(fresh.observations))).mean(axis=0)
-    assert np.all(error < 0.02 * np.asarray(fresh.actions).var(axis=0))
+    assert np.all(error < 0.05 * np.asarray(fresh.actions).var(axis=0))
     noise_floor = np.asarray(metrics["actor/loss"])[-200:].mean()
     assert 0.7 * 0.04 < noise_floor < 1.2 * 0.04, "the loss ends at the noise's variance"
     assert np.all((actions >= LOW) & (actions <= HIGH))
