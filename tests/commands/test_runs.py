@@ -11,6 +11,7 @@ from tiny_runs import ID, SEEDS, SETTINGS, contents, train_arguments
 from langevin.cli import run
 from langevin.commands.train import parse_setting
 from langevin.envs.tasks import get_task
+from langevin.experiments import demo
 from langevin.experiments.runs import load_run
 
 POLICIES = {"data", "random", "medium", "good", "trained"}
@@ -206,3 +207,27 @@ def test_only_runs_with_a_trajectory_model_have_a_fidelity(workshop, at_work, ca
     assert "holds a run of bc without a trajectory world model; fidelity examines dydiff runs" in error
     assert run(["fidelity", str(workshop / "dydiff"), "--seed", "2"]) == 2
     assert "--seed must be 0 to 1, got 2" in capsys.readouterr().err
+
+
+def test_the_demo_keeps_runs_that_are_finished_and_shows_them_on_one_page(
+    workshop, at_work, monkeypatch, capsys
+):
+    """All four were finished before: nothing is trained, and the page and its table are made of them."""
+    out = at_work / "demo"
+    shutil.copytree(workshop, out)
+    before = contents(out)
+    monkeypatch.setattr(demo, "run", None)
+    measured = {"verdict": ["Under the data's own actions the ensemble is right."]}
+    monkeypatch.setattr(demo, "demo_fidelity", lambda *arguments: measured)
+    assert run(["demo", "--out", str(out), "--dataset", ID, "--json"]) == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert [summary["algorithm"] for summary in result["summaries"]] == list(SETTINGS)
+    assert result["verdict"] == measured["verdict"]
+    page = out / "report.html"
+    assert result["report"] == str(page)
+    assert "TD3+BC + DyDiff" in page.read_text()
+    for label in ("BC", "TD3+BC", "TD3+BC + DyDiff", "Diffuser"):
+        assert f"{label}: already in" in printed.err
+    after = contents(out)
+    assert {name: after[name] for name in before} == before
