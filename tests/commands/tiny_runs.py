@@ -16,7 +16,7 @@ SETTINGS = {
         "schedule.steps=2", "strength=1.0", "final_actions=inverse",
     ],
     "diffuser": [
-        "steps=10", "planner.width=8", "planner.multipliers=[1, 2]", "planner.horizon=16", "planner.shortest=4",
+        "steps=10", "planner.width=8", "planner.multipliers=[1]", "planner.horizon=16", "planner.shortest=4",
         "planner.batch_size=4", "schedule.steps=2",
     ],
 }  # fmt: skip
