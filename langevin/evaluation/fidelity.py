@@ -46,7 +46,6 @@ def closed_loop_policies(task: Task) -> dict[str, Act]:
     }
 
 
-@eqx.filter_jit
 def refine_closed_loop(
     world: DyDiffWorld,
     act: Act,
@@ -58,11 +57,10 @@ def refine_closed_loop(
 ) -> Refinements:
     """A policy rolled out in the ensemble, then refined again and again, acting anew after each time."""
     rollout_key, key = jax.random.split(key)
-    observations, actions = rollout(act, world.dynamics, starts, horizon, key=rollout_key)
+    observations, actions = eqx.filter_jit(rollout)(act, world.dynamics, starts, horizon, key=rollout_key)
     return _refine(world, starts, observations, actions, act, refinements, key=key)
 
 
-@eqx.filter_jit
 def refine_open_loop(
     world: DyDiffWorld,
     starts: Float[Array, "rollouts observation"],
@@ -73,18 +71,24 @@ def refine_open_loop(
 ) -> Refinements:
     """Given actions replayed in the ensemble; each refinement is a fresh sample under the same actions."""
     replay_key, key = jax.random.split(key)
-    observations = replay(world.dynamics, starts, actions[:, :-1], key=replay_key)
+    observations = eqx.filter_jit(replay)(world.dynamics, starts, actions[:, :-1], key=replay_key)
     return _refine(world, starts, observations, actions, None, refinements, key=key)
 
 
 def _refine(world, starts, observations, actions, act, refinements, *, key) -> Refinements:
     states, given = [observations], [actions]
     for sample_key, act_key in jax.random.split(key, (refinements, 2)):
-        observations = world.refine(starts, actions, key=sample_key)
+        observations = _refine_once(world, starts, actions, key=sample_key)
         states.append(observations)
         given.append(actions)
-        actions = actions if act is None else act_along(act, observations, key=act_key)
+        actions = actions if act is None else eqx.filter_jit(act_along)(act, observations, key=act_key)
     return Refinements(states, given)
+
+
+@eqx.filter_jit
+def _refine_once(world, starts, actions, *, key):
+    """A program of its own, which all policies share: the sampler takes long to compile."""
+    return world.refine(starts, actions, key=key)
 
 
 @eqx.filter_jit

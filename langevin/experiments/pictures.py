@@ -63,7 +63,8 @@ def draw_episodes(folder: Path, task: Task, policies: Policy, episodes: Episodes
         first = jax.tree.map(lambda leaf: leaf[0] if hasattr(leaf, "shape") else leaf, policies)
         starts = jnp.asarray(episodes.observations[0, :SHOWN_PLANS, 0], jnp.float32)
         memory = _renew(first, starts, first.start(len(starts)), key=jax.random.key(0))
-        figure = plans_and_paths(task.maze, np.asarray(memory.observations[..., :2]), driven[:SHOWN_PLANS])
+        plans = np.asarray(memory.observations[:, : int(memory.goal_row) + 1, :2])
+        figure = plans_and_paths(task.maze, plans, driven[:SHOWN_PLANS])
         words = "the plan drawn at the start of an episode (dashed) and the path then driven"
         if first.replan_every:
             words += f", planning anew every {first.replan_every} steps"
