@@ -23,6 +23,8 @@ class Episodes(eqx.Module):
     returns: Float[np.ndarray, "seeds episodes"]
     lengths: Any
     observations: Float[np.ndarray, "seeds episodes states observation"] | None
+    first_memories: Any
+    """What each seed's policy keeps after its first step, in a planner's case the plan it follows."""
 
 
 @eqx.filter_jit
@@ -72,13 +74,14 @@ def run_episodes(
     memories = _start(policies, episodes)
     returns, lengths = np.zeros(batch), np.zeros(batch, np.int64)
     running = np.ones(batch, bool)
-    history = [observations.copy()]
+    history, first_memories = [observations.copy()], memories
     key = jax.random.key(seed)
     with progress.track(task.max_steps, f"{batch} episodes of {task.id}") as advance:
         for step in range(task.max_steps):
             keys = jax.random.split(jax.random.fold_in(key, step), seeds)
             shaped = jnp.asarray(observations, jnp.float32).reshape(seeds, episodes, -1)
             actions, memories = act_all(policies, shaped, memories, keys)
+            first_memories = memories if step == 0 else first_memories
             observations, rewards, terminations = simulator.step(np.asarray(actions).reshape(batch, -1))
             returns += np.where(running, rewards, 0.0)
             lengths += running
@@ -89,4 +92,4 @@ def run_episodes(
             if not running.any():
                 break
     kept = np.stack(history, axis=1).reshape(seeds, episodes, len(history), -1) if keep_observations else None
-    return Episodes(returns.reshape(seeds, episodes), lengths.reshape(seeds, episodes), kept)
+    return Episodes(returns.reshape(seeds, episodes), lengths.reshape(seeds, episodes), kept, first_memories)

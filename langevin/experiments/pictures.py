@@ -3,9 +3,7 @@
 import json
 from pathlib import Path
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -19,7 +17,6 @@ from langevin.report.mazes import draw_paths, plans_and_paths
 from langevin.report.style import new_figure, save_png
 from langevin.training.files import atomic_write
 
-_renew = eqx.filter_jit(PlannerPolicy.renew)
 SHOWN_PATHS = 30
 SHOWN_PLANS = 6
 
@@ -60,12 +57,10 @@ def draw_episodes(folder: Path, task: Task, policies: Policy, episodes: Episodes
     )
     save_figure(folder, "episodes", figure, caption)
     if isinstance(policies, PlannerPolicy):
-        first = jax.tree.map(lambda leaf: leaf[0] if hasattr(leaf, "shape") else leaf, policies)
-        starts = jnp.asarray(episodes.observations[0, :SHOWN_PLANS, 0], jnp.float32)
-        memory = _renew(first, starts, first.start(len(starts)), key=jax.random.key(0))
-        plans = np.asarray(memory.observations[:, : int(memory.goal_row) + 1, :2])
+        plan = jax.tree.map(lambda leaf: np.asarray(leaf[0]), episodes.first_memories)
+        plans = plan.observations[:SHOWN_PLANS, : int(plan.goal_row) + 1, :2]
         figure = plans_and_paths(task.maze, plans, driven[:SHOWN_PLANS])
         words = "the plan drawn at the start of an episode (dashed) and the path then driven"
-        if first.replan_every:
-            words += f", planning anew every {first.replan_every} steps"
+        if policies.replan_every:
+            words += f", planning anew every {policies.replan_every} steps"
         save_figure(folder, "plans", figure, f"One seed: {words}.")
