@@ -58,7 +58,8 @@ def draw_episodes(folder: Path, task: Task, policies: Policy, episodes: Episodes
     save_figure(folder, "episodes", figure, caption)
     if isinstance(policies, PlannerPolicy):
         plan = jax.tree.map(lambda leaf: np.asarray(leaf[0]), episodes.first_memories)
-        plans = plan.observations[:SHOWN_PLANS, : int(plan.goal_row) + 1, :2]
+        ahead = np.arange(plan.observations.shape[1]) <= plan.goal_row[:, None]
+        plans = np.where(ahead[..., None], plan.observations[..., :2], np.nan)[:SHOWN_PLANS]
         figure = plans_and_paths(task.maze, plans, driven[:SHOWN_PLANS])
         words = "the plan drawn at the start of an episode (dashed) and the path then driven"
         if policies.replan_every:

@@ -15,8 +15,8 @@ def follow_waypoints(
     observations: Float[Array, "batch observation"],
     planned: Float[Array, "batch horizon observation"],
     planned_actions: Float[Array, "batch horizon action"],
-    row: Int[Array, ""],
-    goal_row: Int[Array, ""],
+    row: Int[Array, " batch"],
+    goal_row: Int[Array, " batch"],
 ) -> Float[Array, "batch action"]:
     """D4RL's PD law towards the next planned state: 10 (position* - position) + (velocity* - velocity).
 
@@ -24,8 +24,8 @@ def follow_waypoints(
     controller that knows the system is a force-driven point: a score reached with it is the planner's and the
     controller's together.
     """
-    target = planned[:, jnp.minimum(row + 1, goal_row)]
-    at_rest = (row >= goal_row).astype(target.dtype)
+    target = _at(planned, jnp.minimum(row + 1, goal_row))
+    at_rest = (row >= goal_row)[:, None].astype(target.dtype)
     velocity = target[:, 2:4] * (1 - at_rest)
     return POSITION_GAIN * (target[:, :2] - observations[:, :2]) + velocity - observations[:, 2:4]
 
@@ -34,11 +34,17 @@ def follow_actions(
     observations: Float[Array, "batch observation"],
     planned: Float[Array, "batch horizon observation"],
     planned_actions: Float[Array, "batch horizon action"],
-    row: Int[Array, ""],
-    goal_row: Int[Array, ""],
+    row: Int[Array, " batch"],
+    goal_row: Int[Array, " batch"],
 ) -> Float[Array, "batch action"]:
     """The plan's own action at this row."""
-    return planned_actions[:, row]
+    return _at(planned_actions, row)
+
+
+def _at(
+    plans: Float[Array, "batch horizon channels"], row: Int[Array, " batch"]
+) -> Float[Array, "batch channels"]:
+    return jnp.take_along_axis(plans, row[:, None, None], axis=1)[:, 0]
 
 
 CONTROLLERS = {"waypoint": follow_waypoints, "actions": follow_actions}

@@ -4,8 +4,6 @@ A window of [observation, action] rows is drawn given its first observation and 
 later row. Both are held fixed while sampling and shown to the network at data scale.
 """
 
-from typing import Literal
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -24,18 +22,24 @@ from langevin.nets.temporal_unet import TemporalUNet, require_channels, require_
 from langevin.planners.controllers import CONTROLLERS, ControllerName
 from langevin.policies.base import Metrics, Policy
 
-Strategy = Literal["once", "receding"]
+PACE_ROWS = 8
+"""Rows over which a pace is measured: long enough that a sample's jitter does not count as speed."""
+
+PACE_MARGIN = 1.2
+"""How much faster than the fastest data a plan may be before it is said not to reach its goal in time."""
 
 
 class PlannerModel(eqx.Module):
     """A trained planner: network, normalisers to [-1, 1] and the EDM constants.
 
-    horizon: rows of a plan. goal_size: how many leading observation dimensions are the position.
+    fastest: the data's greatest displacement over PACE_ROWS rows. horizon: rows of a plan. goal_size: how many leading
+    observation dimensions are the position.
     """
 
     network: TemporalUNet
     observation_normalizer: MinMaxNormalizer
     action_normalizer: MinMaxNormalizer
+    fastest: Float[Array, ""]
     horizon: int = eqx.field(static=True)
     goal_size: int = eqx.field(static=True)
     edm: EDM = EDM()
@@ -63,6 +67,55 @@ class PlannerModel(eqx.Module):
             self.observation_normalizer.denormalize(sample[:, :size]).at[0].set(observation),
             self.action_normalizer.denormalize(sample[:, size:]),
         )
+
+    def reaches(
+        self, planned: Float[Array, "horizon observation"], goal_row: Int[Array, ""]
+    ) -> Bool[Array, ""]:
+        """Whether a plan gets to its goal at a pace that the data know.
+
+        Asked for a goal that is too far, a plan jumps: the goal is held, and no row before it can be near enough.
+        """
+        moved = displacements(planned[:, : self.goal_size], PACE_ROWS)
+        before_goal = jnp.arange(moved.size) + PACE_ROWS <= goal_row
+        return jnp.where(before_goal, moved, 0.0).max(initial=0.0) <= PACE_MARGIN * self.fastest
+
+    def earliest_plan(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " goal"],
+        goal_rows: Int[Array, " candidates"],
+        schedule: KarrasSchedule,
+        *,
+        key: PRNGKeyArray,
+    ) -> tuple[Float[Array, "horizon observation"], Float[Array, "horizon action"], Int[Array, ""]]:
+        """Draw a plan for each of `goal_rows`, ascending; return the first that reaches its goal, else the last."""
+
+        def one(goal_row, key):
+            planned, actions = self.plan(observation, goal, goal_row, schedule, key=key)
+            return planned, actions, self.reaches(planned, goal_row)
+
+        planned, actions, reached = jax.vmap(one)(goal_rows, jax.random.split(key, goal_rows.size))
+        chosen = jnp.where(reached.any(), reached.argmax(), goal_rows.size - 1)
+        return planned[chosen], actions[chosen], goal_rows[chosen]
+
+
+def displacements(positions: Float[Array, "rows goal"], stride: int) -> Float[Array, " pairs"]:
+    """Distance of each row's position from the one `stride` rows before it."""
+    return jnp.linalg.norm(positions[stride:] - positions[:-stride], axis=-1)
+
+
+def greatest_displacement(windows: Windows, goal_size: int, stride: int) -> Float[Array, ""]:
+    """The longest way that the position went in `stride` rows of one window."""
+
+    def at(offset: Int[Array, ""]) -> Float[Array, ""]:
+        first, last = windows.starts + offset, windows.starts + offset + stride
+        positions = windows.observations[:, :goal_size]
+        moved = jnp.linalg.norm(positions[last] - positions[first], axis=-1)
+        return jnp.where(offset + stride < windows.lengths, moved, 0.0).max()
+
+    # Windows overlap: offsets a stride apart meet nearly every pair, and those at an episode's two ends.
+    offsets = jnp.minimum(jnp.arange(0, windows.horizon, stride), windows.horizon - 1 - stride)
+    return jax.lax.map(at, offsets).max()
 
 
 def endpoints(
@@ -101,6 +154,7 @@ class PlannerState(eqx.Module):
     diffusion: DiffusionState
     observation_normalizer: MinMaxNormalizer
     action_normalizer: MinMaxNormalizer
+    fastest: Float[Array, ""]
 
 
 class PlannerTraining(eqx.Module):
@@ -137,6 +191,7 @@ class PlannerTraining(eqx.Module):
             self.optimizer.init(network),
             MinMaxNormalizer.fit(windows.observations),
             MinMaxNormalizer.fit(windows.actions),
+            greatest_displacement(windows, self.goal_size, PACE_ROWS),
         )
 
     def loss(
@@ -177,6 +232,7 @@ class PlannerTraining(eqx.Module):
             state.diffusion.average,
             state.observation_normalizer,
             state.action_normalizer,
+            state.fastest,
             self.horizon,
             self.goal_size,
             self.edm,
@@ -184,13 +240,13 @@ class PlannerTraining(eqx.Module):
 
 
 class Plan(eqx.Module):
-    """A planner's memory: its last plan in raw units, the row it is at, the row at which it is at the goal, and the
-    steps since the episode began."""
+    """A planner's memory: its last plans in raw units, the rows they are at, the rows at which they are at the goal,
+    and the steps since the episode began."""
 
     observations: Float[Array, "batch horizon observation"]
     actions: Float[Array, "batch horizon action"]
-    row: Int[Array, ""]
-    goal_row: Int[Array, ""]
+    row: Int[Array, " batch"]
+    goal_row: Int[Array, " batch"]
     age: Int[Array, ""]
 
 
@@ -198,9 +254,9 @@ class PlannerPolicy(Policy):
     """Plans to a fixed goal and follows the plan.
 
     controller: how a plan becomes an action: "waypoint" (D4RL's PD law towards the planned states, held at the goal
-    once it is there) or "actions" (the plan's own). arrive_by: the row at which a plan is to be at the goal; 0 is the
-    last one. replan_every: steps after which a new plan is drawn; 0 plans once an episode. A new plan has the rest of
-    the first one's time to reach the goal, but never fewer than `shortest` rows.
+    once it is there) or "actions" (the plan's own). arrivals: how many rows of arrival are tried, evenly spaced from
+    `shortest` to the last one; the earliest that a plan can reach is taken. 1 is the last row alone, and of a renewed
+    plan what is left of it. replan_every: steps after which a new plan is drawn; 0 plans once an episode.
     """
 
     model: PlannerModel
@@ -209,7 +265,7 @@ class PlannerPolicy(Policy):
     action_high: Float[Array, " action"]
     schedule: KarrasSchedule
     controller: ControllerName = eqx.field(static=True)
-    arrive_by: int = eqx.field(static=True)
+    arrivals: int = eqx.field(static=True)
     replan_every: int = eqx.field(static=True)
     shortest: int = eqx.field(static=True)
 
@@ -219,16 +275,16 @@ class PlannerPolicy(Policy):
         return Plan(
             jnp.zeros((batch_size, self.model.horizon, size)),
             jnp.zeros((batch_size, self.model.horizon, action_size)),
-            *(jnp.int32(0),) * 3,
+            *(jnp.zeros(batch_size, jnp.int32),) * 2,
+            jnp.int32(0),
         )
 
     def act(
         self, observations: Float[Array, "batch observation"], memory: Plan, *, key: PRNGKeyArray
     ) -> tuple[Float[Array, "batch action"], Plan]:
         """Plan when it is time to, then follow the plan one row further."""
-        memory = jax.lax.cond(
-            self.due(memory.age), lambda: self.renew(observations, memory, key=key), lambda: memory
-        )
+        due = memory.age == 0 if self.replan_every == 0 else memory.age % self.replan_every == 0
+        memory = jax.lax.cond(due, lambda: self.renew(observations, memory, key=key), lambda: memory)
         actions = CONTROLLERS[self.controller](
             observations, memory.observations, memory.actions, memory.row, memory.goal_row
         )
@@ -236,26 +292,28 @@ class PlannerPolicy(Policy):
         memory = Plan(memory.observations, memory.actions, row, memory.goal_row, memory.age + 1)
         return jnp.clip(actions, self.action_low, self.action_high), memory
 
-    @property
-    def last_row(self) -> int:
-        """The row at which an episode's first plan is at the goal."""
-        return self.arrive_by if 0 < self.arrive_by < self.model.horizon else self.model.horizon - 1
-
-    def due(self, age: Int[Array, ""]) -> Bool[Array, ""]:
-        """Whether to plan now. A controller that holds the goal needs no plan once it should be there."""
-        if self.replan_every == 0:
-            return age == 0
-        renewed = age % self.replan_every == 0
-        return renewed & (age < self.last_row) if self.controller == "waypoint" else renewed
+    def goal_rows(self, age: Int[Array, ""]) -> Int[Array, " candidates"]:
+        """The rows of arrival to try, ascending."""
+        last = self.model.horizon - 1
+        shortest = min(self.shortest, last)
+        if self.arrivals == 1:
+            return jnp.clip(last - age, shortest, last)[None]
+        return jnp.round(jnp.linspace(shortest, last, self.arrivals)).astype(jnp.int32)
 
     def renew(
         self, observations: Float[Array, "batch observation"], memory: Plan, *, key: PRNGKeyArray
     ) -> Plan:
-        """A fresh plan from where each system is now."""
-        goal_row = jnp.clip(self.last_row - memory.age, min(self.shortest, self.last_row), self.last_row)
+        """A fresh plan from where each system is now; who holds the goal keeps the plan that led there."""
+        goal_rows = self.goal_rows(memory.age)
 
         def one(observation, key):
-            return self.model.plan(observation, self.goal, goal_row, self.schedule, key=key)
+            return self.model.earliest_plan(observation, self.goal, goal_rows, self.schedule, key=key)
 
-        planned, actions = jax.vmap(one)(observations, jax.random.split(key, observations.shape[0]))
-        return Plan(planned, actions, jnp.int32(0), goal_row, memory.age)
+        planned, actions, goal_row = jax.vmap(one)(observations, jax.random.split(key, observations.shape[0]))
+        fresh = Plan(planned, actions, jnp.zeros_like(memory.row), goal_row, memory.age)
+        holds = (memory.age > 0) & (memory.row >= memory.goal_row) & (self.controller == "waypoint")
+
+        def keep(new, old):
+            return jnp.where(holds.reshape(-1, *(1,) * (new.ndim - 1)), old, new) if new.ndim else new
+
+        return jax.tree.map(keep, fresh, memory)

@@ -14,11 +14,13 @@ from langevin.errors import UsageError
 from langevin.nets.temporal_unet import TemporalUNet
 from langevin.planners import diffuser
 from langevin.planners.diffuser import (
+    PACE_MARGIN,
     PlannerModel,
     PlannerPolicy,
     PlannerState,
     PlannerTraining,
     endpoints,
+    greatest_displacement,
 )
 from langevin.training.programs import COMPILE_QUICKLY
 
@@ -61,7 +63,7 @@ def test_every_row_is_told_start_goal_and_how_far_along_it_is():
 
 @pytest.fixture(scope="module")
 def plan(network):
-    model = PlannerModel(network, OBSERVATIONS, FORCES, HORIZON, 2)
+    model = PlannerModel(network, OBSERVATIONS, FORCES, jnp.array(jnp.inf), HORIZON, 2)
     schedule = KarrasSchedule(steps=4, highest=10.0)
     return eqx.filter_jit(
         lambda observation, goal, row, seed: model.plan(
@@ -96,8 +98,8 @@ class Straight(PlannerModel):
 
 @pytest.fixture(scope="module")
 def make_policy(network):
-    def make(controller="actions", arrive_by=0, replan_every=0, shortest=4):
-        model = Straight(network, OBSERVATIONS, FORCES, HORIZON, 2)
+    def make(controller="actions", arrivals=1, replan_every=0, shortest=4, fastest=jnp.inf):
+        model = Straight(network, OBSERVATIONS, FORCES, jnp.array(fastest), HORIZON, 2)
         goal = jnp.array([1.0, 2.0])
         return PlannerPolicy(
             model,
@@ -106,7 +108,7 @@ def make_policy(network):
             jnp.ones(2),
             KarrasSchedule(),
             controller,
-            arrive_by,
+            arrivals,
             replan_every,
             shortest,
         )
@@ -152,19 +154,46 @@ def test_a_new_plan_is_drawn_every_so_many_steps_from_where_the_system_is(make_p
     np.testing.assert_allclose(starts[:, 0], 0.01 * last_plan, atol=1e-6)
 
 
-def test_a_plan_may_be_asked_to_arrive_early(make_policy):
-    actions, _ = follow(make_policy(arrive_by=6), 1)
-    np.testing.assert_allclose(actions[:, 0, 0], 6 / 100, rtol=1e-6)
+def test_a_plan_arrives_as_early_as_the_pace_of_the_data_allows(make_policy):
+    """From (0, 0) and (1, -1) the goal at (1, 2) is sqrt(5) and 3 away. Straight plans that arrive by row g move 8/g of
+    that in 8 rows (all of it before row 8, where no pace is measured): rows 8, 12 and 15 are tried."""
+    fastest = np.sqrt(5) * 8 / 11.5 / PACE_MARGIN
+    _, memories = follow(make_policy(arrivals=3, shortest=8, fastest=fastest), 1)
+    assert memories[0].goal_row.tolist() == [12, 15]
+    _, memories = follow(make_policy(arrivals=3, shortest=8, fastest=3 / PACE_MARGIN + 0.01), 1)
+    assert memories[0].goal_row.tolist() == [8, 8], "both within reach at once"
+    _, memories = follow(make_policy(arrivals=3, shortest=8, fastest=0.01), 1)
+    assert memories[0].goal_row.tolist() == [HORIZON - 1] * 2, (
+        "out of reach: the last row is the best there is"
+    )
 
 
-def test_a_controller_that_holds_the_goal_is_given_no_plan_once_it_should_be_there(make_policy):
-    _, memories = follow(make_policy("waypoint", arrive_by=8, replan_every=5), 2 * HORIZON)
-    goal_rows = [int(memory.goal_row) for memory in memories]
-    assert goal_rows == [8] * 5 + [4] * (2 * HORIZON - 5)
-    assert [int(memory.row) for memory in memories[5:]] == [
-        *range(1, HORIZON),
-        *[HORIZON - 1] * (HORIZON - 4),
-    ]
+def test_a_plan_that_jumps_to_its_goal_does_not_reach_it(network):
+    model = PlannerModel(network, OBSERVATIONS, FORCES, jnp.array(1.0), HORIZON, 2)
+    walk = jnp.zeros((HORIZON, SIZE)).at[:, 0].set(jnp.arange(HORIZON) / 8)
+    assert model.reaches(walk, jnp.int32(12))
+    jump = walk.at[12, 0].add(0.5)
+    assert not model.reaches(jump, jnp.int32(12))
+    assert model.reaches(jump, jnp.int32(11)), "what comes after the goal's row is not asked about"
+
+
+def test_the_fastest_pace_is_that_of_the_data_inside_their_windows():
+    """Two episodes of one window each: the jump from one to the other is nobody's pace."""
+    positions = np.concatenate([np.arange(16) ** 2 / 100, 50 + np.arange(16) / 10]).astype(np.float32)
+    observations = jnp.zeros((32, SIZE)).at[:, 1].set(positions)
+    windows = Windows(
+        observations, jnp.zeros((32, ACTION)), jnp.zeros(32), jnp.array([0, 16], jnp.int32),
+        jnp.array([16, 12], jnp.int32), 16,
+    )  # fmt: skip
+    np.testing.assert_allclose(greatest_displacement(windows, 2, 8), (15**2 - 7**2) / 100, rtol=1e-5)
+
+
+def test_a_controller_that_holds_the_goal_keeps_its_plan(make_policy):
+    """Renewed every 5 steps, the third plan is at the goal in its row 5, which is when the fourth would be due."""
+    _, memories = follow(make_policy("waypoint", arrivals=1, replan_every=5), 2 * HORIZON)
+    assert [int(memory.goal_row[0]) for memory in memories] == [15] * 5 + [10] * 5 + [5] * (2 * HORIZON - 10)
+    rows = [*range(1, 6), *range(1, 6), *range(1, HORIZON), *[HORIZON - 1] * HORIZON]
+    assert [int(memory.row[0]) for memory in memories] == rows[: 2 * HORIZON]
 
 
 def test_waypoints_are_followed_by_the_law_within_the_bounds(make_policy):
@@ -195,7 +224,7 @@ def batch():
 def loss(network):
     """The loss as a function of the batch, of a network that says the same at every row."""
     constant = eqx.tree_at(lambda n: n.last.weight, network, jnp.zeros_like(network.last.weight))
-    state = PlannerState(DiffusionState(constant, constant, ()), OBSERVATIONS, FORCES)
+    state = PlannerState(DiffusionState(constant, constant, ()), OBSERVATIONS, FORCES, jnp.array(1.0))
     return eqx.filter_jit(lambda batch: TRAINING.loss(constant, state, batch, key=jax.random.key(2)))
 
 
@@ -236,7 +265,7 @@ def test_half_the_windows_have_the_goal_last_and_half_anywhere_from_the_shortest
         jnp.arange(HORIZON) < jnp.asarray(lengths)[:, None],
     )  # fmt: skip
     training = PlannerTraining(horizon=HORIZON, shortest=4, width=8, multipliers=(1,))
-    state = PlannerState(DiffusionState(network, network, ()), OBSERVATIONS, FORCES)
+    state = PlannerState(DiffusionState(network, network, ()), OBSERVATIONS, FORCES, jnp.array(1.0))
     training.loss(network, state, batch, key=jax.random.key(3))
     start, goal, mark = np.split(handed["conditions"][:, :, : SIZE + 3], [SIZE, SIZE + 2], axis=-1)
     assert (mark.sum(axis=1) == 1).all()

@@ -27,13 +27,14 @@ class DiffuserConfig:
     """Noise levels of a plan's sampling."""
     controller: ControllerName = "waypoint"
     """How a plan becomes an action."""
-    arrive_by: int = 0
-    """Row at which a plan is to be at the goal; 0 is the last one."""
+    arrivals: int = 1
+    """Rows of arrival tried, the earliest within reach taken; 1 is the last row alone."""
     replan_every: int = 0
     """Environment steps between two plans; 0 plans once an episode."""
 
     def __post_init__(self):
-        require_at_least(0, arrive_by=self.arrive_by, replan_every=self.replan_every)
+        require_at_least(1, arrivals=self.arrivals)
+        require_at_least(0, replan_every=self.replan_every)
 
 
 def prepare(config: DiffuserConfig, trajectories: Trajectories) -> Windows:
@@ -63,7 +64,7 @@ def stages(config: DiffuserConfig, system: System) -> list[Stage]:
     def policy(state, results: Results) -> PlannerPolicy:
         return PlannerPolicy(
             training.finish(state), goal, jnp.asarray(system.action_low), jnp.asarray(system.action_high),
-            config.schedule, config.controller, config.arrive_by, config.replan_every, training.shortest,
+            config.schedule, config.controller, config.arrivals, config.replan_every, training.shortest,
         )  # fmt: skip
 
     return [Stage("policy", config.steps, init, update, policy=policy)]
