@@ -22,8 +22,8 @@ from langevin.nets.temporal_unet import TemporalUNet, require_channels, require_
 from langevin.planners.controllers import CONTROLLERS, ControllerName
 from langevin.policies.base import Metrics, Policy
 
-PACE_ROWS = 8
-"""Rows over which a pace is measured: long enough that a sample's jitter does not count as speed."""
+PACE_STEPS = 8
+"""Steps over which a pace is measured: long enough that a sample's jitter does not count as speed."""
 
 PACE_MARGIN = 1.2
 """How much faster than the fastest data a plan may be before it is said not to reach its goal in time."""
@@ -32,8 +32,8 @@ PACE_MARGIN = 1.2
 class PlannerModel(eqx.Module):
     """A trained planner: network, normalisers to [-1, 1] and the EDM constants.
 
-    fastest: the data's greatest displacement over PACE_ROWS rows. horizon: rows of a plan. goal_size: how many leading
-    observation dimensions are the position.
+    fastest: the data's greatest displacement over PACE_STEPS steps. horizon: rows of a plan. stride: environment steps
+    from one row to the next. goal_size: how many leading observation dimensions are the position.
     """
 
     network: TemporalUNet
@@ -41,6 +41,7 @@ class PlannerModel(eqx.Module):
     action_normalizer: MinMaxNormalizer
     fastest: Float[Array, ""]
     horizon: int = eqx.field(static=True)
+    stride: int = eqx.field(static=True)
     goal_size: int = eqx.field(static=True)
     edm: EDM = EDM()
 
@@ -75,8 +76,9 @@ class PlannerModel(eqx.Module):
 
         Asked for a goal that is too far, a plan jumps: the goal is held, and no row before it can be near enough.
         """
-        moved = displacements(planned[:, : self.goal_size], PACE_ROWS)
-        before_goal = jnp.arange(moved.size) + PACE_ROWS <= goal_row
+        rows = pace_rows(self.stride)
+        moved = displacements(planned[:, : self.goal_size], rows)
+        before_goal = jnp.arange(moved.size) + rows <= goal_row
         return jnp.where(before_goal, moved, 0.0).max(initial=0.0) <= PACE_MARGIN * self.fastest
 
     def earliest_plan(
@@ -99,22 +101,34 @@ class PlannerModel(eqx.Module):
         return planned[chosen], actions[chosen], goal_rows[chosen]
 
 
+def pace_rows(stride: int) -> int:
+    """Rows of a plan over which its pace is measured."""
+    return max(PACE_STEPS // stride, 1)
+
+
+def step_by_step(planned: Float[Array, "horizon channels"], stride: int) -> Float[Array, "steps channels"]:
+    """A plan with a row for each environment step, straight from each of its rows to the next."""
+    steps = jnp.arange((planned.shape[0] - 1) * stride + 1)
+    rows = jnp.arange(planned.shape[0]) * stride
+    return jax.vmap(lambda channel: jnp.interp(steps, rows, channel), in_axes=1, out_axes=1)(planned)
+
+
 def displacements(positions: Float[Array, "rows goal"], stride: int) -> Float[Array, " pairs"]:
     """Distance of each row's position from the one `stride` rows before it."""
     return jnp.linalg.norm(positions[stride:] - positions[:-stride], axis=-1)
 
 
-def greatest_displacement(windows: Windows, goal_size: int, stride: int) -> Float[Array, ""]:
-    """The longest way that the position went in `stride` rows of one window."""
+def greatest_displacement(windows: Windows, goal_size: int, steps: int) -> Float[Array, ""]:
+    """The longest way that the position went in so many steps of one window."""
 
     def at(offset: Int[Array, ""]) -> Float[Array, ""]:
-        first, last = windows.starts + offset, windows.starts + offset + stride
+        first, last = windows.starts + offset, windows.starts + offset + steps
         positions = windows.observations[:, :goal_size]
         moved = jnp.linalg.norm(positions[last] - positions[first], axis=-1)
-        return jnp.where(offset + stride < windows.lengths, moved, 0.0).max()
+        return jnp.where(offset + steps < windows.lengths, moved, 0.0).max()
 
-    # Windows overlap: offsets a stride apart meet nearly every pair, and those at an episode's two ends.
-    offsets = jnp.minimum(jnp.arange(0, windows.horizon, stride), windows.horizon - 1 - stride)
+    # Windows overlap: offsets so far apart meet nearly every pair, and those at an episode's two ends.
+    offsets = jnp.minimum(jnp.arange(0, windows.horizon, steps), windows.horizon - 1 - steps)
     return jax.lax.map(at, offsets).max()
 
 
@@ -160,12 +174,14 @@ class PlannerState(eqx.Module):
 class PlannerTraining(eqx.Module):
     """How the planner is built and trained.
 
-    horizon: rows of a window. shortest: the earliest row a goal is asked for; half of the windows have it in the
-    last row, half anywhere from `shortest` on, so that a plan can be renewed on the way with less time left.
+    horizon: rows of a window. stride: environment steps from one row to the next. shortest: the earliest row a goal
+    is asked for; half of the windows have it in the last row, half anywhere from `shortest` on, so that a plan can
+    arrive early or be renewed on the way.
     """
 
     optimizer: DiffusionOptimizer = DiffusionOptimizer()
     horizon: int = eqx.field(static=True, default=128)
+    stride: int = eqx.field(static=True, default=1)
     shortest: int = eqx.field(static=True, default=16)
     goal_size: int = eqx.field(static=True, default=2)
     width: int = eqx.field(static=True, default=32)
@@ -176,7 +192,7 @@ class PlannerTraining(eqx.Module):
 
     def __check_init__(self):
         require_channels(self.width, self.multipliers, self.kernel)
-        require_at_least(1, batch_size=self.batch_size, shortest=self.shortest)
+        require_at_least(1, batch_size=self.batch_size, shortest=self.shortest, stride=self.stride)
         require_horizon(self.horizon, len(self.multipliers))
 
     def init(self, windows: Windows, *, key: PRNGKeyArray) -> PlannerState:
@@ -191,7 +207,7 @@ class PlannerTraining(eqx.Module):
             self.optimizer.init(network),
             MinMaxNormalizer.fit(windows.observations),
             MinMaxNormalizer.fit(windows.actions),
-            greatest_displacement(windows, self.goal_size, PACE_ROWS),
+            greatest_displacement(windows, self.goal_size, pace_rows(self.stride) * self.stride),
         )
 
     def loss(
@@ -221,6 +237,7 @@ class PlannerTraining(eqx.Module):
         """Draw a batch of windows and take one gradient step."""
         batch_key, loss_key = jax.random.split(key)
         batch = sample_windows(windows, self.batch_size, key=batch_key)
+        batch = jax.tree.map(lambda rows: rows[:, :: self.stride], batch)
         diffusion, loss = self.optimizer.update(
             state.diffusion, lambda network: self.loss(network, state, batch, key=loss_key), step=step
         )
@@ -234,17 +251,18 @@ class PlannerTraining(eqx.Module):
             state.action_normalizer,
             state.fastest,
             self.horizon,
+            self.stride,
             self.goal_size,
             self.edm,
         )
 
 
 class Plan(eqx.Module):
-    """A planner's memory: its last plans in raw units, the rows they are at, the rows at which they are at the goal,
-    and the steps since the episode began."""
+    """A planner's memory: its last plans step by step in raw units, the steps they are at, the steps at which they are
+    at the goal, and the steps since the episode began."""
 
-    observations: Float[Array, "batch horizon observation"]
-    actions: Float[Array, "batch horizon action"]
+    observations: Float[Array, "batch steps observation"]
+    actions: Float[Array, "batch steps action"]
     row: Int[Array, " batch"]
     goal_row: Int[Array, " batch"]
     age: Int[Array, ""]
@@ -269,12 +287,17 @@ class PlannerPolicy(Policy):
     replan_every: int = eqx.field(static=True)
     shortest: int = eqx.field(static=True)
 
+    @property
+    def steps(self) -> int:
+        """States of a plan step by step."""
+        return (self.model.horizon - 1) * self.model.stride + 1
+
     def start(self, batch_size: int) -> Plan:
         """No plan yet."""
         size, action_size = self.model.observation_normalizer.low.size, self.action_low.size
         return Plan(
-            jnp.zeros((batch_size, self.model.horizon, size)),
-            jnp.zeros((batch_size, self.model.horizon, action_size)),
+            jnp.zeros((batch_size, self.steps, size)),
+            jnp.zeros((batch_size, self.steps, action_size)),
             *(jnp.zeros(batch_size, jnp.int32),) * 2,
             jnp.int32(0),
         )
@@ -288,7 +311,7 @@ class PlannerPolicy(Policy):
         actions = CONTROLLERS[self.controller](
             observations, memory.observations, memory.actions, memory.row, memory.goal_row
         )
-        row = jnp.minimum(memory.row + 1, self.model.horizon - 1)
+        row = jnp.minimum(memory.row + 1, self.steps - 1)
         memory = Plan(memory.observations, memory.actions, row, memory.goal_row, memory.age + 1)
         return jnp.clip(actions, self.action_low, self.action_high), memory
 
@@ -297,7 +320,7 @@ class PlannerPolicy(Policy):
         last = self.model.horizon - 1
         shortest = min(self.shortest, last)
         if self.arrivals == 1:
-            return jnp.clip(last - age, shortest, last)[None]
+            return jnp.clip(last - age // self.model.stride, shortest, last)[None]
         return jnp.round(jnp.linspace(shortest, last, self.arrivals)).astype(jnp.int32)
 
     def renew(
@@ -306,8 +329,13 @@ class PlannerPolicy(Policy):
         """A fresh plan from where each system is now; who holds the goal keeps the plan that led there."""
         goal_rows = self.goal_rows(memory.age)
 
+        stride = self.model.stride
+
         def one(observation, key):
-            return self.model.earliest_plan(observation, self.goal, goal_rows, self.schedule, key=key)
+            planned, actions, goal_row = self.model.earliest_plan(
+                observation, self.goal, goal_rows, self.schedule, key=key
+            )
+            return step_by_step(planned, stride), step_by_step(actions, stride), goal_row * stride
 
         planned, actions, goal_row = jax.vmap(one)(observations, jax.random.split(key, observations.shape[0]))
         fresh = Plan(planned, actions, jnp.zeros_like(memory.row), goal_row, memory.age)

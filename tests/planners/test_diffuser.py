@@ -63,7 +63,7 @@ def test_every_row_is_told_start_goal_and_how_far_along_it_is():
 
 @pytest.fixture(scope="module")
 def plan(network):
-    model = PlannerModel(network, OBSERVATIONS, FORCES, jnp.array(jnp.inf), HORIZON, 2)
+    model = PlannerModel(network, OBSERVATIONS, FORCES, jnp.array(jnp.inf), HORIZON, 1, 2)
     schedule = KarrasSchedule(steps=4, highest=10.0)
     return eqx.filter_jit(
         lambda observation, goal, row, seed: model.plan(
@@ -98,8 +98,8 @@ class Straight(PlannerModel):
 
 @pytest.fixture(scope="module")
 def make_policy(network):
-    def make(controller="actions", arrivals=1, replan_every=0, shortest=4, fastest=jnp.inf):
-        model = Straight(network, OBSERVATIONS, FORCES, jnp.array(fastest), HORIZON, 2)
+    def make(controller="actions", arrivals=1, replan_every=0, shortest=4, fastest=jnp.inf, stride=1):
+        model = Straight(network, OBSERVATIONS, FORCES, jnp.array(fastest), HORIZON, stride, 2)
         goal = jnp.array([1.0, 2.0])
         return PlannerPolicy(
             model,
@@ -169,7 +169,7 @@ def test_a_plan_arrives_as_early_as_the_pace_of_the_data_allows(make_policy):
 
 
 def test_a_plan_that_jumps_to_its_goal_does_not_reach_it(network):
-    model = PlannerModel(network, OBSERVATIONS, FORCES, jnp.array(1.0), HORIZON, 2)
+    model = PlannerModel(network, OBSERVATIONS, FORCES, jnp.array(1.0), HORIZON, 1, 2)
     walk = jnp.zeros((HORIZON, SIZE)).at[:, 0].set(jnp.arange(HORIZON) / 8)
     assert model.reaches(walk, jnp.int32(12))
     jump = walk.at[12, 0].add(0.5)
@@ -194,6 +194,52 @@ def test_a_controller_that_holds_the_goal_keeps_its_plan(make_policy):
     assert [int(memory.goal_row[0]) for memory in memories] == [15] * 5 + [10] * 5 + [5] * (2 * HORIZON - 10)
     rows = [*range(1, 6), *range(1, 6), *range(1, HORIZON), *[HORIZON - 1] * HORIZON]
     assert [int(memory.row[0]) for memory in memories] == rows[: 2 * HORIZON]
+
+
+def test_a_plan_with_a_row_every_few_steps_is_followed_step_by_step(make_policy):
+    """Straight to (1, 2) over 15 rows of 3 steps: after t steps the plan is t/45 of the way, and at rest from 45 on."""
+    policy = make_policy("waypoint", stride=3)
+    _, memories = follow(policy, 1)
+    planned = np.asarray(memories[0].observations)
+    assert planned.shape == (2, 46, SIZE)
+    share = np.arange(46)[:, None] / 45
+    np.testing.assert_allclose(planned[0, :, :2], share * [1, 2], atol=1e-6)
+    np.testing.assert_allclose(planned[1, :, :2], [1, -1] + share * [0, 3], atol=1e-6)
+    assert memories[0].goal_row.tolist() == [45, 45]
+
+
+def test_a_planner_with_a_stride_learns_from_every_so_many_th_row(network, monkeypatch):
+    seen = {}
+
+    def listen(edm, network, clean, valid, constraints, conditions, *, key):
+        seen.update(clean=clean, valid=valid)
+        return jnp.float32(0)
+
+    monkeypatch.setattr(diffuser, "edm_loss", listen)
+    rows = jnp.arange(46.0)[:, None] / 100 * jnp.ones(SIZE)
+    windows = Windows(
+        rows,
+        jnp.zeros((46, ACTION)),
+        jnp.zeros(46),
+        jnp.array([0, 0], jnp.int32),
+        jnp.array([46, 40], jnp.int32),
+        46,
+    )
+    training = PlannerTraining(horizon=HORIZON, stride=3, shortest=4, width=8, multipliers=(1,))
+    state = PlannerState(
+        training.optimizer.init(network),
+        MinMaxNormalizer(jnp.zeros(SIZE), jnp.ones(SIZE)),
+        FORCES,
+        jnp.array(1.0),
+    )
+    training.update(state, windows, step=jnp.int32(0), key=jax.random.key(0))
+    assert seen["clean"].shape[1:] == (HORIZON, CHANNELS)
+    positions = (np.asarray(seen["clean"])[..., 0] + 1) / 2 * 100
+    whole = np.asarray(seen["valid"]).all(axis=1)
+    assert whole.any()
+    assert not whole.all()
+    np.testing.assert_allclose(positions[whole], np.tile(np.arange(0, 46, 3), (whole.sum(), 1)), atol=1e-4)
+    assert (np.asarray(seen["valid"])[~whole].sum(axis=1) == 14).all(), "rows 0, 3, … 39 of 40"
 
 
 def test_waypoints_are_followed_by_the_law_within_the_bounds(make_policy):

@@ -38,8 +38,8 @@ class DiffuserConfig:
 
 
 def prepare(config: DiffuserConfig, trajectories: Trajectories) -> Windows:
-    """Windows of the planner's horizon."""
-    return windows_of(trajectories, config.planner.horizon)
+    """Windows as long as a plan lasts."""
+    return windows_of(trajectories, (config.planner.horizon - 1) * config.planner.stride + 1)
 
 
 def stages(config: DiffuserConfig, system: System) -> list[Stage]:
