@@ -34,8 +34,9 @@ def find_disagreements(trajectories: Trajectories, task: Task) -> Iterator[Findi
     """
     require_same_shapes(trajectories, task)
     step = trajectories.observations, trajectories.actions, trajectories.next_observations
-    wrong_reward = ~np.isclose(task.reward(*step), trajectories.rewards, rtol=1e-4, atol=1e-4)
-    yield from _rows(wrong_reward, "rewards", "differ from the task's reward")
+    if task.reward is not None:
+        wrong_reward = ~np.isclose(task.reward(*step), trajectories.rewards, rtol=1e-4, atol=1e-4)
+        yield from _rows(wrong_reward, "rewards", "differ from the task's reward")
     wrong_end = task.termination(*step) != trajectories.terminations
     yield from _rows(wrong_end, "terminations", "differ from the task's termination rule")
     too_long = trajectories.episode_lengths() > task.max_steps

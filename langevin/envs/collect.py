@@ -11,7 +11,7 @@ from mujoco import MjData, mj_step  # pyright: ignore[reportAttributeAccessIssue
 from langevin.data.trajectories import Trajectories
 from langevin.envs.mazes import Cell, Maze
 from langevin.envs.physics import SPEED_LIMIT, point_maze_model
-from langevin.envs.stepping import START_NOISE
+from langevin.envs.point_maze import START_NOISE
 from langevin.envs.tasks import TASKS, Task, nearest, task_of_dataset
 from langevin.errors import UsageError
 from langevin.progress import AbstractProgress, SilentProgress
@@ -31,6 +31,7 @@ def makeable_datasets() -> dict[str, str]:
     return {
         f"{task_id}-v0": f"waypoint controller, {task.max_steps} steps an episode"
         for task_id, task in TASKS.items()
+        if task.maze is not None
     }
 
 

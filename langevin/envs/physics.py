@@ -23,7 +23,9 @@ def point_maze_model(maze: Maze) -> mujoco.MjModel:
     The wall boxes stand in the order that gymnasium-robotics writes them, so contacts come in the same order.
     The one addition is a sensor of the ball's acceleration, which warm-starts the solver at the next step.
     """
-    spec = mujoco.MjSpec.from_file(str(_installed("gymnasium_robotics") / "envs/assets/point/point.xml"))
+    spec = mujoco.MjSpec.from_file(
+        str(installed_folder("gymnasium_robotics") / "envs/assets/point/point.xml")
+    )
     rows, columns = maze.shape
     for row in range(rows):
         for column in range(columns):
@@ -45,7 +47,7 @@ def point_maze_model(maze: Maze) -> mujoco.MjModel:
     return spec.compile()
 
 
-def _installed(package: str) -> Path:
+def installed_folder(package: str) -> Path:
     """Folder of an installed package, without importing it (importing this one prints a notice)."""
     found = find_spec(package)
     assert found is not None

@@ -3,14 +3,16 @@
 import difflib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from langevin.envs.mazes import LARGE, MEDIUM, UMAZE, Maze
+from langevin.envs.robots import HALFCHEETAH, HOPPER, ROBOTS, WALKER2D, Falls, Physics, Robot
+from langevin.envs.shifts import NAMED_SHIFTS, Shifts
 from langevin.errors import UsageError
 
 GOAL_RADIUS = 0.5
@@ -31,16 +33,22 @@ class Task:
     """Return of a random policy, in reward units: normalised score 0."""
     expert_score: float
     """Return of the reference expert, in reward units: normalised score 100."""
-    reward: Callable[[Any, Any, Any], Any]
-    """(observations, actions, next_observations) -> rewards; NumPy or JAX, any leading axes."""
+    reward: Callable[[Any, Any, Any], Any] | None
+    """(observations, actions, next_observations) -> rewards; NumPy or JAX, any leading axes. None where the reward
+    needs what an observation does not hold (a robot's x): the simulator alone knows it."""
     termination: Callable[[Any, Any, Any], Any]
     """(observations, actions, next_observations) -> bool; NumPy or JAX, any leading axes."""
     maze: Maze | None = None
+    robot: Robot | None = None
+    physics: Physics = "v5"
+    """Of a robot: gymnasium's today, or that of D4RL's data."""
+    shifts: Shifts = ()
+    """What is changed of a robot's body."""
 
     @property
     def has_simulator(self) -> bool:
         """Whether policies can be run in the real system here, and so be scored."""
-        return self.maze is not None
+        return self.maze is not None or self.robot is not None
 
     def normalized_score(self, returns: Any) -> Any:
         """D4RL's score: 0 for the random reference, 100 for the expert's."""
@@ -89,38 +97,77 @@ def _point_maze(name: str, maze: Maze, max_steps: int, random_score: float, expe
     )
 
 
-# References and limits are D4RL's for maze2d-{umaze,medium,large}-v1.
+def _robot_task(
+    robot: Robot, random_score: float, expert_score: float, physics: Physics = "v5", shift: str = ""
+) -> Task:
+    name = robot.name if physics == "v5" else f"{robot.name}-{physics}"
+    return Task(
+        id=f"{name}/{shift}" if shift else name,
+        observation_size=robot.observation_size,
+        action_size=robot.actions,
+        action_low=np.full(robot.actions, -1, np.float32),
+        action_high=np.full(robot.actions, 1, np.float32),
+        max_steps=1000,
+        random_score=random_score,
+        expert_score=expert_score,
+        reward=None,
+        termination=never_terminates if robot is HALFCHEETAH else Falls(robot),
+        robot=robot,
+        physics=physics,
+        shifts=NAMED_SHIFTS[f"{robot.name}/{shift}"] if shift else (),
+    )
+
+
+def _robot_tasks(robot: Robot, random_score: float, expert_score: float) -> Iterator[Task]:
+    """A robot and its shifted variants, under both physics. Scores are on the source's references."""
+    for physics in get_args(Physics):
+        yield _robot_task(robot, random_score, expert_score, physics)
+        for setting in NAMED_SHIFTS:
+            owner, shift = setting.split("/")
+            if owner == robot.name:
+                yield _robot_task(robot, random_score, expert_score, physics, shift)
+
+
+# References and limits are D4RL's, for maze2d-{umaze,medium,large}-v1 and the -v2 robots.
 TASKS = {
     task.id: task
     for task in (
         _point_maze("umaze", UMAZE, max_steps=300, random_score=23.85, expert_score=161.86),
         _point_maze("medium", MEDIUM, max_steps=600, random_score=13.13, expert_score=277.39),
         _point_maze("large", LARGE, max_steps=800, random_score=6.7, expert_score=273.99),
+        *_robot_tasks(HOPPER, random_score=-20.272305, expert_score=3234.3),
+        *_robot_tasks(WALKER2D, random_score=1.629008, expert_score=4592.3),
+        *_robot_tasks(HALFCHEETAH, random_score=-280.178953, expert_score=12135.0),
     )
 }
 
+UNSHIFTED = [task.id for task in TASKS.values() if not task.shifts]
 
-def get_task(task_id: str) -> Task:
-    """The task of that id.
+
+def get_task(task_id: str, physics: Physics = "v5") -> Task:
+    """The task of that id; a robot's under the physics asked for ("d4rl": hopper and hopper-d4rl are then the same).
 
     **Raises:** `UsageError` naming the nearest ids.
     """
+    robot, _, shift = task_id.partition("/")
+    if physics != "v5" and robot in ROBOTS:
+        return get_task(f"{robot}-{physics}" + (f"/{shift}" if shift else ""))
     if task_id not in TASKS:
-        raise UsageError(f"no task is called {task_id!r}; {nearest(task_id, TASKS)}")
+        raise UsageError(f"no task is called {task_id!r}; {nearest(task_id, TASKS, UNSHIFTED)}")
     return TASKS[task_id]
 
 
 def task_of_dataset(dataset_id: str) -> Task:
-    """The task a dataset id belongs to: pointmaze/umaze for pointmaze/umaze-v0 and pointmaze/umaze-noisy-v0.
+    """The task a dataset id belongs to: pointmaze/umaze for pointmaze/umaze-noisy-v0, hopper for hopper/medium-v0.
 
     **Raises:** `UsageError` when the id has no version or names no task.
     """
     match = re.fullmatch(r"(.+)-v\d+", dataset_id)
     if match is None:
         raise UsageError(f"dataset id {dataset_id!r} must end in a version, as pointmaze/umaze-v0 does")
-    owners = [task_id for task_id in TASKS if f"{match[1]}-".startswith(f"{task_id}-")]
+    owners = [task_id for task_id in TASKS if re.match(rf"{re.escape(task_id)}(?![^-/])", match[1])]
     if not owners:
-        raise UsageError(f"dataset {dataset_id!r} belongs to no task; {nearest(match[1], TASKS)}")
+        raise UsageError(f"dataset {dataset_id!r} belongs to no task; {nearest(match[1], TASKS, UNSHIFTED)}")
     return TASKS[max(owners, key=len)]
 
 
@@ -163,8 +210,9 @@ def _unknown_reward(observations: Any, actions: Any, next_observations: Any) -> 
     raise UsageError("the reward of a logged system is known at the logged transitions only")
 
 
-def nearest(name: str, known: Any) -> str:
-    """Words to end an error with: what the person may have meant."""
+def nearest(name: str, known: Any, shown: Any = None) -> str:
+    """Words to end an error with: what the person may have meant, else what there is (`shown`, or all)."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.75)
     close = close or [known_name for known_name in known if name and name in known_name]
-    return f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(sorted(known))}"
+    choices = ", ".join(sorted(shown or known))
+    return f"did you mean {' or '.join(close)}?" if close else f"choose one of {choices}"

@@ -33,19 +33,21 @@ class SimulatorWorld(World):
 
         def step(observations: Array, key: PRNGKeyArray):
             actions = act(observations, key=key)
-            after = jax.pure_callback(
-                self.advance, jax.ShapeDtypeStruct(observations.shape, jnp.float32), observations, actions,
-                vmap_method="expand_dims",
-            )  # fmt: skip
-            return after, (observations, actions)
+            shapes = [
+                jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (observations.shape, actions.shape[:-1])
+            ]
+            after, rewards = jax.pure_callback(
+                self.advance, shapes, observations, actions, vmap_method="expand_dims"
+            )
+            return after, (observations, actions, rewards)
 
         _, rows = jax.lax.scan(step, starts, jax.random.split(key, horizon))
-        observations, actions = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), rows)
+        observations, actions, rewards = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), rows)
         before, taken, after = observations[:, :-1], actions[:, :-1], observations[:, 1:]
         return Imagined(
             observations,
             actions,
-            self.task.reward(before, taken, after),
+            rewards[:, :-1],
             self.task.termination(before, taken, after),
         )
 
@@ -58,11 +60,12 @@ def simulator_world(task: Task) -> SimulatorWorld:
 def _any_batch(simulator: Simulator) -> Callable[[Any, Any], Any]:
     """`simulator.advance` for arrays with any leading axes."""
 
-    def advance(states: Any, actions: Any) -> np.ndarray:
+    def advance(states: Any, actions: Any) -> tuple[np.ndarray, np.ndarray]:
         states, actions = np.asarray(states, np.float32), np.asarray(actions, np.float32)
         shape = np.broadcast_shapes(states.shape[:-1], actions.shape[:-1])
         flat_states = np.broadcast_to(states, (*shape, states.shape[-1])).reshape(-1, states.shape[-1])
         flat_actions = np.broadcast_to(actions, (*shape, actions.shape[-1])).reshape(-1, actions.shape[-1])
-        return simulator.advance(flat_states, flat_actions).reshape(*shape, states.shape[-1])
+        after, rewards = simulator.advance(flat_states, flat_actions)
+        return after.reshape(*shape, states.shape[-1]), rewards.reshape(shape)
 
     return advance

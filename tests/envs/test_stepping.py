@@ -86,7 +86,8 @@ def test_advance_equals_gymnasium_from_any_state(maze_name, make_gymnasium):
     for state, action in zip(states, actions, strict=True):
         point.set_state(state[:2].astype(np.float64), state[2:].astype(np.float64))
         expected.append(point.step(action.astype(np.float64))[0])
-    advanced = make_simulator(task, batch_size=1).advance(states, actions)
+    advanced, rewards = make_simulator(task, batch_size=1).advance(states, actions)
+    np.testing.assert_array_equal(rewards, task.reward(states, actions, advanced))
     np.testing.assert_allclose(advanced, expected, rtol=0, atol=2e-6)
 
 
@@ -99,9 +100,9 @@ def test_advance_is_a_pure_function_of_each_row(simulator):
     rng = np.random.default_rng(2)
     states = simulator.reset(rng)
     actions = rng.uniform(-1, 1, (4, 2)).astype(np.float32)
-    first = simulator.advance(states, actions)
-    np.testing.assert_array_equal(simulator.advance(states[::-1], actions[::-1])[::-1], first)
-    np.testing.assert_array_equal(simulator.advance(states[2:3], actions[2:3]), first[2:3])
+    first, _ = simulator.advance(states, actions)
+    np.testing.assert_array_equal(simulator.advance(states[::-1], actions[::-1])[0][::-1], first)
+    np.testing.assert_array_equal(simulator.advance(states[2:3], actions[2:3])[0], first[2:3])
     np.testing.assert_array_equal(simulator.step(actions)[0], first)
 
 
@@ -119,9 +120,10 @@ def test_many_threads_may_call_advance_at_once(simulator):
     rng = np.random.default_rng(4)
     states = np.repeat(simulator.reset(rng), 100, axis=0)
     actions = rng.uniform(-1, 1, (400, 2)).astype(np.float32)
-    expected, results = simulator.advance(states, actions), []
+    expected, results = simulator.advance(states, actions)[0], []
     threads = [
-        threading.Thread(target=lambda: results.append(simulator.advance(states, actions))) for _ in range(8)
+        threading.Thread(target=lambda: results.append(simulator.advance(states, actions)[0]))
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()

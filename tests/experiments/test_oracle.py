@@ -30,7 +30,7 @@ def test_rollouts_of_every_seed_are_the_simulators_step_by_step(imagined):
             np.testing.assert_allclose(imagined["observations"][seed, :, step], states, atol=1e-5)
             actions = np.clip(3 * (imagined["points"][seed] - states[:, :2]), -1, 1)
             np.testing.assert_allclose(imagined["actions"][seed, :, step], actions, atol=1e-4)
-            states = simulator.advance(states, imagined["actions"][seed, :, step])
+            states, _ = simulator.advance(states, imagined["actions"][seed, :, step])
 
 
 def test_rewards_and_ends_are_the_tasks(imagined):
