@@ -62,6 +62,14 @@ class LocomotionSimulator(Simulator):
             raise UsageError(f"expected {self.batch_size} states, got {len(positions)}")
         self._place(np.arange(self.batch_size), positions, velocities)
 
+    def set_physical_state(
+        self,
+        positions: Float[np.ndarray, "batch positions"],
+        velocities: Float[np.ndarray, "batch positions"],
+    ) -> None:
+        """Put the copies at whole states, x included."""
+        self._place(np.arange(self.batch_size), positions, velocities)
+
     def physical_state(
         self,
     ) -> tuple[Float[np.ndarray, "batch positions"], Float[np.ndarray, "batch positions"]]:

@@ -7,21 +7,19 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import mujoco
 
 from langevin.errors import UsageError
 
-Field = Literal[
-    "mass", "total_mass", "radius", "half_length", "friction", "gear", "control_range", "stiffness", "damping",
-    "gravity",
-]  # fmt: skip
-OWNERS: dict[Field, str] = {
+OWNERS = {
     "mass": "body", "radius": "geom", "half_length": "geom", "friction": "geom", "gear": "actuator",
     "control_range": "actuator", "stiffness": "joint", "damping": "joint",
 }  # fmt: skip
-"""What each field belongs to; total_mass and gravity belong to the model."""
+"""What each field belongs to."""
+MODEL_FIELDS = ("total_mass", "gravity")
+"""Fields of the model as a whole."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +35,17 @@ class PhysicsShift:
     **Raises:** `UsageError` for settings that make no sense; `apply` for names that the model does not have.
     """
 
-    field: Field
+    field: str
     name: str = ""
-    value: float | None = None
-    scale: float | None = None
+    value: float | int | None = None
+    scale: float | int | None = None
     anchor: Literal["centre", "heel"] = "centre"
     keep_mass: bool = False
 
     def __post_init__(self):
-        if self.field not in get_args(Field):
+        if self.field not in (*OWNERS, *MODEL_FIELDS):
             raise UsageError(
-                f"a shift's field must be one of {', '.join(get_args(Field))}; got {self.field!r}"
+                f"a shift's field must be one of {', '.join((*OWNERS, *MODEL_FIELDS))}; got {self.field!r}"
             )
         if (self.value is None) == (self.scale is None):
             raise UsageError(f"the shift of {self.field} needs either a value or a scale, not both or none")
@@ -70,7 +68,7 @@ class PhysicsShift:
 
     def new(self, old: float) -> float:
         """What the field becomes."""
-        return self.value if self.value is not None else old * self.scale  # type: ignore[operator]
+        return float(old * self.scale if self.value is None else self.value)  # type: ignore[operator]
 
     def __str__(self) -> str:
         change = f"to {self.value:g}" if self.value is not None else f"times {self.scale:g}"
