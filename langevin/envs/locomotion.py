@@ -6,12 +6,23 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
-from mujoco import MjData, mj_forward, mj_resetData, mj_step  # pyright: ignore[reportAttributeAccessIssue]
+from mujoco import (  # pyright: ignore[reportAttributeAccessIssue]
+    MjData,
+    mj_forward,
+    mj_getState,
+    mj_resetData,
+    mj_setState,
+    mj_stateSize,
+    mj_step,
+    mjtState,
+)
 
 from langevin.envs.robot_model import robot_model
 from langevin.envs.simulator import Simulator, require_finite
 from langevin.envs.tasks import Task
 from langevin.errors import UsageError
+
+WHOLE_STATE = int(mjtState.mjSTATE_INTEGRATION)
 
 
 class LocomotionSimulator(Simulator):
@@ -75,6 +86,20 @@ class LocomotionSimulator(Simulator):
     ) -> tuple[Float[np.ndarray, "batch positions"], Float[np.ndarray, "batch positions"]]:
         """Positions, x among them, and velocities as they are and not as they are shown."""
         return self._positions.copy(), self._velocities.copy()
+
+    def save(self) -> Float[np.ndarray, "batch state"]:
+        """Everything a copy needs to go on as if nothing had been, its solver's warm start too."""
+        size = mj_stateSize(self._model, WHOLE_STATE)
+        states = np.empty((self.batch_size, size))
+        for copy, state in zip(self._copies, states, strict=True):
+            mj_getState(self._model, copy, state, WHOLE_STATE)
+        return states
+
+    def load(self, states: Float[np.ndarray, "batch state"]) -> None:
+        """Put the copies where `save` found them."""
+        for row, (copy, state) in enumerate(zip(self._copies, states, strict=True)):
+            mj_setState(self._model, copy, state, WHOLE_STATE)
+            self._positions[row], self._velocities[row] = copy.qpos, copy.qvel
 
     def step(
         self, actions: Float[Any, "batch action"]
