@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 
 
 def requests(dataset: str, out: Path, episodes: int) -> list[RunRequest]:
-    """What is compared: three seeds of each learner, two of the planner, at the cpu preset."""
+    """What is compared: three seeds of each, at the cpu preset."""
 
     def request(algorithm: str, folder: str, seeds: int, base: str | None = None) -> RunRequest:
         return RunRequest(
@@ -36,7 +36,7 @@ def requests(dataset: str, out: Path, episodes: int) -> list[RunRequest]:
         request("bc", "bc", 3),
         request("td3bc", "td3bc", 3),
         request("dydiff", "dydiff", 3, base="td3bc"),
-        request("diffuser", "diffuser", 2),
+        request("diffuser", "diffuser", 3),
     ]
 
 
