@@ -1,4 +1,4 @@
-"""What a plan is worth by who drives it: D4RL's controller along its states, or its own actions, renewed every n steps.
+"""What a plan is worth by who drives it: D4RL's controller, a learned one, or its own actions, renewed every n steps.
 
     langevin train diffuser --dataset pointmaze/umaze-v0 --out runs/planner
     python -m langevin.experiments.planner_controllers runs/planner --episodes 50
@@ -36,13 +36,13 @@ DRIFT_STEPS = (10, 50, 99)
 
 @dataclass(frozen=True)
 class PlannerControllers:
-    """Score a trained planner under both controllers and several intervals between plans."""
+    """Score a trained planner under each controller and several intervals between plans."""
 
     run_folder: tyro.conf.Positional[Path]
     """A finished run of the planner."""
-    intervals: tuple[int, ...] = (0, 1, 4, 16, 64)
+    intervals: tuple[int, ...] = (0, 64, 8)
     """Steps between two plans; 0 plans once an episode."""
-    controllers: tuple[str, ...] = ("waypoint", "actions")
+    controllers: tuple[str, ...] = ("waypoint", "inverse", "actions")
     """Which to try."""
     episodes: int = 50
     """Episodes a seed."""

@@ -19,7 +19,8 @@ from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.errors import require_at_least
 from langevin.nets.temporal_unet import TemporalUNet, require_channels, require_horizon
-from langevin.planners.controllers import CONTROLLERS, ControllerName
+from langevin.planners.controllers import ControllerName, follow_actions, follow_inverse, follow_waypoints
+from langevin.planners.inverse import InverseController, InverseState, InverseTraining
 from langevin.policies.base import Metrics, Policy
 
 PACE_STEPS = 8
@@ -37,6 +38,7 @@ class PlannerModel(eqx.Module):
     """
 
     network: TemporalUNet
+    inverse: InverseController
     observation_normalizer: MinMaxNormalizer
     action_normalizer: MinMaxNormalizer
     fastest: Float[Array, ""]
@@ -68,6 +70,13 @@ class PlannerModel(eqx.Module):
             self.observation_normalizer.denormalize(sample[:, :size]).at[0].set(observation),
             self.action_normalizer.denormalize(sample[:, size:]),
         )
+
+    def inverse_action(
+        self, observation: Float[Array, " observation"], wanted: Float[Array, " observation"]
+    ) -> Float[Array, " action"]:
+        """The action that leads to the position wanted one row later, learned from the data; raw units."""
+        here, there = self.observation_normalizer.normalize(jnp.stack([observation, wanted]))
+        return self.action_normalizer.denormalize(self.inverse(here, there[: self.goal_size]))
 
     def reaches(
         self, planned: Float[Array, "horizon observation"], goal_row: Int[Array, ""]
@@ -166,6 +175,7 @@ class PlannerState(eqx.Module):
     """A planner in training."""
 
     diffusion: DiffusionState
+    inverse: InverseState
     observation_normalizer: MinMaxNormalizer
     action_normalizer: MinMaxNormalizer
     fastest: Float[Array, ""]
@@ -180,6 +190,7 @@ class PlannerTraining(eqx.Module):
     """
 
     optimizer: DiffusionOptimizer = DiffusionOptimizer()
+    inverse: InverseTraining = InverseTraining()
     horizon: int = eqx.field(static=True, default=128)
     stride: int = eqx.field(static=True, default=1)
     shortest: int = eqx.field(static=True, default=16)
@@ -200,11 +211,14 @@ class PlannerTraining(eqx.Module):
         size, action_size = windows.observations.shape[-1], windows.actions.shape[-1]
         channels = size + action_size
         conditions = size + self.goal_size + 3
+        network_key, inverse_key = jax.random.split(key)
         network = TemporalUNet(
-            channels + conditions, channels, self.width, self.multipliers, kernel=self.kernel, key=key
+            channels + conditions, channels, self.width, self.multipliers, kernel=self.kernel, key=network_key
         )
+        inverse = self.inverse.init(size, self.goal_size, action_size, key=inverse_key)
         return PlannerState(
             self.optimizer.init(network),
+            inverse,
             MinMaxNormalizer.fit(windows.observations),
             MinMaxNormalizer.fit(windows.actions),
             greatest_displacement(windows, self.goal_size, pace_rows(self.stride) * self.stride),
@@ -241,12 +255,17 @@ class PlannerTraining(eqx.Module):
         diffusion, loss = self.optimizer.update(
             state.diffusion, lambda network: self.loss(network, state, batch, key=loss_key), step=step
         )
-        return eqx.tree_at(lambda s: s.diffusion, state, diffusion), {"planner/loss": loss}
+        observations = state.observation_normalizer.normalize(batch.observations)
+        actions = state.action_normalizer.normalize(batch.actions)
+        inverse, error = self.inverse.update(state.inverse, observations, actions, batch.mask, self.goal_size)
+        state = eqx.tree_at(lambda s: (s.diffusion, s.inverse), state, (diffusion, inverse))
+        return state, {"planner/loss": loss, "planner/inverse": error}
 
     def finish(self, state: PlannerState) -> PlannerModel:
         """The planner with averaged weights."""
         return PlannerModel(
             state.diffusion.average,
+            state.inverse.controller,
             state.observation_normalizer,
             state.action_normalizer,
             state.fastest,
@@ -272,7 +291,8 @@ class PlannerPolicy(Policy):
     """Plans to a fixed goal and follows the plan.
 
     controller: how a plan becomes an action: "waypoint" (D4RL's PD law towards the planned states, held at the goal
-    once it is there) or "actions" (the plan's own). arrivals: how many rows of arrival are tried, evenly spaced from
+    once it is there), "inverse" (learned from the same data: what leads to the planned positions) or "actions" (the
+    plan's own). arrivals: how many rows of arrival are tried, evenly spaced from
     `shortest` to the last one; the earliest that a plan can reach is taken. 1 is the last row alone, and of a renewed
     plan what is left of it. replan_every: steps after which a new plan is drawn; 0 plans once an episode.
     """
@@ -308,12 +328,22 @@ class PlannerPolicy(Policy):
         """Plan when it is time to, then follow the plan one row further."""
         due = memory.age == 0 if self.replan_every == 0 else memory.age % self.replan_every == 0
         memory = jax.lax.cond(due, lambda: self.renew(observations, memory, key=key), lambda: memory)
-        actions = CONTROLLERS[self.controller](
-            observations, memory.observations, memory.actions, memory.row, memory.goal_row
-        )
+        actions = self.follow(observations, memory)
         row = jnp.minimum(memory.row + 1, self.steps - 1)
         memory = Plan(memory.observations, memory.actions, row, memory.goal_row, memory.age + 1)
         return jnp.clip(actions, self.action_low, self.action_high), memory
+
+    def follow(
+        self, observations: Float[Array, "batch observation"], memory: Plan
+    ) -> Float[Array, "batch action"]:
+        """The controller's actions at the rows where the plans are."""
+        planned, rows, goal_rows = memory.observations, memory.row, memory.goal_row
+        if self.controller == "waypoint":
+            return follow_waypoints(observations, planned, rows, goal_rows)
+        if self.controller == "actions":
+            return follow_actions(memory.actions, rows)
+        model = self.model
+        return follow_inverse(model.inverse_action, observations, planned, rows, goal_rows, model.stride)
 
     def goal_rows(self, age: Int[Array, ""]) -> Int[Array, " candidates"]:
         """The rows of arrival to try, ascending."""
@@ -339,7 +369,7 @@ class PlannerPolicy(Policy):
 
         planned, actions, goal_row = jax.vmap(one)(observations, jax.random.split(key, observations.shape[0]))
         fresh = Plan(planned, actions, jnp.zeros_like(memory.row), goal_row, memory.age)
-        holds = (memory.age > 0) & (memory.row >= memory.goal_row) & (self.controller == "waypoint")
+        holds = (memory.age > 0) & (memory.row >= memory.goal_row) & (self.controller != "actions")
 
         def keep(new, old):
             return jnp.where(holds.reshape(-1, *(1,) * (new.ndim - 1)), old, new) if new.ndim else new

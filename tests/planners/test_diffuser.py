@@ -22,12 +22,14 @@ from langevin.planners.diffuser import (
     endpoints,
     greatest_displacement,
 )
+from langevin.planners.inverse import InverseTraining
 from langevin.training.programs import COMPILE_QUICKLY
 
 HORIZON, SIZE, ACTION = 16, 4, 2
 CHANNELS, CONDITIONS = SIZE + ACTION, SIZE + 2 + 3
 OBSERVATIONS = MinMaxNormalizer(jnp.array([-2.0, -2.0, -5.0, -5.0]), jnp.array([2.0, 3.0, 5.0, 5.0]))
 FORCES = MinMaxNormalizer(-jnp.ones(2), jnp.ones(2))
+INVERSE = InverseTraining(width=8, depth=1).init(SIZE, 2, ACTION, key=jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_every_row_is_told_start_goal_and_how_far_along_it_is():
 
 @pytest.fixture(scope="module")
 def plan(network):
-    model = PlannerModel(network, OBSERVATIONS, FORCES, jnp.array(jnp.inf), HORIZON, 1, 2)
+    model = PlannerModel(network, INVERSE.controller, OBSERVATIONS, FORCES, jnp.array(jnp.inf), HORIZON, 1, 2)
     schedule = KarrasSchedule(steps=4, highest=10.0)
     return eqx.filter_jit(
         lambda observation, goal, row, seed: model.plan(
@@ -99,7 +101,9 @@ class Straight(PlannerModel):
 @pytest.fixture(scope="module")
 def make_policy(network):
     def make(controller="actions", arrivals=1, replan_every=0, shortest=4, fastest=jnp.inf, stride=1):
-        model = Straight(network, OBSERVATIONS, FORCES, jnp.array(fastest), HORIZON, stride, 2)
+        model = Straight(
+            network, INVERSE.controller, OBSERVATIONS, FORCES, jnp.array(fastest), HORIZON, stride, 2
+        )
         goal = jnp.array([1.0, 2.0])
         return PlannerPolicy(
             model,
@@ -169,7 +173,7 @@ def test_a_plan_arrives_as_early_as_the_pace_of_the_data_allows(make_policy):
 
 
 def test_a_plan_that_jumps_to_its_goal_does_not_reach_it(network):
-    model = PlannerModel(network, OBSERVATIONS, FORCES, jnp.array(1.0), HORIZON, 1, 2)
+    model = PlannerModel(network, INVERSE.controller, OBSERVATIONS, FORCES, jnp.array(1.0), HORIZON, 1, 2)
     walk = jnp.zeros((HORIZON, SIZE)).at[:, 0].set(jnp.arange(HORIZON) / 8)
     assert model.reaches(walk, jnp.int32(12))
     jump = walk.at[12, 0].add(0.5)
@@ -228,6 +232,7 @@ def test_a_planner_with_a_stride_learns_from_every_so_many_th_row(network, monke
     training = PlannerTraining(horizon=HORIZON, stride=3, shortest=4, width=8, multipliers=(1,))
     state = PlannerState(
         training.optimizer.init(network),
+        INVERSE,
         MinMaxNormalizer(jnp.zeros(SIZE), jnp.ones(SIZE)),
         FORCES,
         jnp.array(1.0),
@@ -270,7 +275,9 @@ def batch():
 def loss(network):
     """The loss as a function of the batch, of a network that says the same at every row."""
     constant = eqx.tree_at(lambda n: n.last.weight, network, jnp.zeros_like(network.last.weight))
-    state = PlannerState(DiffusionState(constant, constant, ()), OBSERVATIONS, FORCES, jnp.array(1.0))
+    state = PlannerState(
+        DiffusionState(constant, constant, ()), INVERSE, OBSERVATIONS, FORCES, jnp.array(1.0)
+    )
     return eqx.filter_jit(lambda batch: TRAINING.loss(constant, state, batch, key=jax.random.key(2)))
 
 
@@ -311,7 +318,7 @@ def test_half_the_windows_have_the_goal_last_and_half_anywhere_from_the_shortest
         jnp.arange(HORIZON) < jnp.asarray(lengths)[:, None],
     )  # fmt: skip
     training = PlannerTraining(horizon=HORIZON, shortest=4, width=8, multipliers=(1,))
-    state = PlannerState(DiffusionState(network, network, ()), OBSERVATIONS, FORCES, jnp.array(1.0))
+    state = PlannerState(DiffusionState(network, network, ()), INVERSE, OBSERVATIONS, FORCES, jnp.array(1.0))
     training.loss(network, state, batch, key=jax.random.key(3))
     start, goal, mark = np.split(handed["conditions"][:, :, : SIZE + 3], [SIZE, SIZE + 2], axis=-1)
     assert (mark.sum(axis=1) == 1).all()
