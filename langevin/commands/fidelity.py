@@ -51,10 +51,16 @@ class Fidelity:
                 f"{self.run_folder} holds a run of {loaded.config.algorithm} without a trajectory world model; "
                 "fidelity examines dydiff runs with iterations >= 1"
             )
-        if not loaded.system.task.has_simulator:
+        task = loaded.system.task
+        if not task.has_simulator:
             raise UsageError(
                 f"{self.run_folder} was trained on logs of a system without a simulator here; fidelity compares "
                 "with the simulator"
+            )
+        if task.maze is None or task.drawn_goals:
+            raise UsageError(
+                f"{self.run_folder} was trained in {task.id}; fidelity's reference policies are those of the mazes "
+                "with one goal"
             )
         if not 0 <= self.seed < len(loaded.config.seeds):
             raise UsageError(f"--seed must be 0 to {len(loaded.config.seeds) - 1}, got {self.seed}")

@@ -13,12 +13,15 @@ from langevin.envs.simulator import Simulator, require_finite
 from langevin.envs.tasks import Task
 from langevin.errors import UsageError
 
+GOAL_NOISE = 0.1
+"""Half-width in metres of the uniform noise around the centre of a drawn goal's cell."""
 START_NOISE = 0.1
 """Half-width in metres of the uniform noise around the centre of the cell where an episode starts."""
 
 
 class PointMazeSimulator(Simulator):
-    """The ball in a maze: the observation [x, y, x velocity, y velocity] (metres, seconds) is the state.
+    """The ball in a maze: the observation [x, y, x velocity, y velocity] (metres, seconds) is the state, and where
+    goals are drawn the goal's [x, y] stands after it.
 
     Steps equal gymnasium-robotics' PointMaze-v3: velocities are clipped to `SPEED_LIMIT` before the step and
     shown as they are after it, and the contact solver starts from the last step's acceleration.
@@ -36,6 +39,7 @@ class PointMazeSimulator(Simulator):
         self._lock = threading.Lock()
         self._states = np.zeros((batch_size, 4))
         self._accelerations = np.zeros((batch_size, 2))
+        self._goals = np.zeros((batch_size, 2 if task.drawn_goals else 0), np.float32)
 
     def reset(self, rng: np.random.Generator) -> Float32[np.ndarray, "batch observation"]:
         """A free cell drawn uniformly, `START_NOISE` around its centre, at rest."""
@@ -50,15 +54,21 @@ class PointMazeSimulator(Simulator):
         # Rounded as they are shown, so that a log replays exactly.
         self._states[rows] = starts.astype(np.float32)
         self._accelerations[rows] = 0.0
+        if self.task.drawn_goals:
+            cells = rng.choice(self._maze.free_cells, size=count)
+            self._goals[rows] = self._maze.cell_to_xy(cells) + rng.uniform(
+                -GOAL_NOISE, GOAL_NOISE, (count, 2)
+            )
 
     def observe(self) -> Float32[np.ndarray, "batch observation"]:
-        return self._states.astype(np.float32)
+        return np.concatenate([self._states.astype(np.float32), self._goals], axis=1)
 
     def set_state(self, observations: Float[Any, "batch observation"]) -> None:
         states = np.asarray(observations, np.float64)
-        if states.shape != self._states.shape:
-            raise UsageError(f"expected states of shape {self._states.shape}, got {states.shape}")
-        self._states = states
+        shape = self.batch_size, self.task.observation_size
+        if states.shape != shape:
+            raise UsageError(f"expected states of shape {shape}, got {states.shape}")
+        self._states, self._goals = states[:, :4].copy(), states[:, 4:].astype(np.float32)
         self._accelerations = np.zeros((self.batch_size, 2))
 
     def step(
@@ -68,9 +78,9 @@ class PointMazeSimulator(Simulator):
     ]:
         if np.shape(actions) != (self.batch_size, 2):
             raise UsageError(f"expected actions of shape {(self.batch_size, 2)}, got {np.shape(actions)}")
-        observations = self._states.astype(np.float32)
+        observations = self.observe()
         self._states, self._accelerations = self._advance(self._states, actions, self._accelerations)
-        next_observations = self._states.astype(np.float32)
+        next_observations = self.observe()
         rewards = self._reward(observations, actions, next_observations)
         return next_observations, rewards, self.task.termination(observations, actions, next_observations)
 
@@ -79,8 +89,8 @@ class PointMazeSimulator(Simulator):
     ) -> tuple[Float32[np.ndarray, "any_batch observation"], Float32[np.ndarray, " any_batch"]]:
         """The contact solver starts cold, so a step differs from `step`'s by its tolerance (about 1e-8)."""
         before, actions = np.asarray(states, np.float32), np.asarray(actions, np.float32)
-        after, _ = self._advance(before.astype(np.float64), actions, np.zeros((len(before), 2)))
-        after = after.astype(np.float32)
+        after, _ = self._advance(before[:, :4].astype(np.float64), actions, np.zeros((len(before), 2)))
+        after = np.concatenate([after.astype(np.float32), before[:, 4:]], axis=1)
         return after, self._reward(before, actions, after)
 
     def _advance(

@@ -39,6 +39,8 @@ class Task:
     termination: Callable[[Any, Any, Any], Any]
     """(observations, actions, next_observations) -> bool; NumPy or JAX, any leading axes."""
     maze: Maze | None = None
+    drawn_goals: bool = False
+    """Whether a maze's goal is drawn anew each episode, and then shown: the last two entries of an observation."""
     robot: Robot | None = None
     physics: Physics = "v5"
     """Of a robot: gymnasium's today, or that of D4RL's data."""
@@ -72,6 +74,16 @@ class GoalReward:
         return (offset_x**2 + offset_y**2 <= GOAL_RADIUS**2).astype(next_observations.dtype)
 
 
+def drawn_goal_reward(
+    observations: Float[Any, "*batch observation"],
+    actions: Float[Any, "*batch action"],
+    next_observations: Float[Any, "*batch observation"],
+) -> Float[Any, "*batch"]:
+    """1 for every step that ends within `GOAL_RADIUS` metres of the goal that the observation shows, else 0."""
+    offset = next_observations[..., :2] - next_observations[..., -2:]
+    return ((offset**2).sum(axis=-1) <= GOAL_RADIUS**2).astype(next_observations.dtype)
+
+
 def never_terminates(
     observations: Float[Any, "*batch observation"],
     actions: Float[Any, "*batch action"],
@@ -81,20 +93,31 @@ def never_terminates(
     return next_observations.__array_namespace__().zeros(next_observations.shape[:-1], bool)
 
 
-def _point_maze(name: str, maze: Maze, max_steps: int, random_score: float, expert_score: float) -> Task:
+def _point_maze(
+    name: str, maze: Maze, max_steps: int, random_score: float, expert_score: float, drawn_goals: bool = False
+) -> Task:
     return Task(
-        id=f"pointmaze/{name}",
-        observation_size=4,
+        id=f"pointmaze/multi-{name}" if drawn_goals else f"pointmaze/{name}",
+        observation_size=6 if drawn_goals else 4,
         action_size=2,
         action_low=np.full(2, -1, np.float32),
         action_high=np.full(2, 1, np.float32),
         max_steps=max_steps,
         random_score=random_score,
         expert_score=expert_score,
-        reward=GoalReward((float(maze.goal[0]), float(maze.goal[1]))),
+        reward=drawn_goal_reward if drawn_goals else GoalReward((float(maze.goal[0]), float(maze.goal[1]))),
         termination=never_terminates,
         maze=maze,
+        drawn_goals=drawn_goals,
     )
+
+
+def _point_mazes(
+    name: str, maze: Maze, max_steps: int, random_score: float, expert_score: float
+) -> Iterator[Task]:
+    """The maze with D4RL's goal, and with goals drawn each episode, scored on the same references as Diffuser does."""
+    for drawn_goals in (False, True):
+        yield _point_maze(name, maze, max_steps, random_score, expert_score, drawn_goals)
 
 
 def _robot_task(
@@ -132,9 +155,9 @@ def _robot_tasks(robot: Robot, random_score: float, expert_score: float) -> Iter
 TASKS = {
     task.id: task
     for task in (
-        _point_maze("umaze", UMAZE, max_steps=300, random_score=23.85, expert_score=161.86),
-        _point_maze("medium", MEDIUM, max_steps=600, random_score=13.13, expert_score=277.39),
-        _point_maze("large", LARGE, max_steps=800, random_score=6.7, expert_score=273.99),
+        *_point_mazes("umaze", UMAZE, max_steps=300, random_score=23.85, expert_score=161.86),
+        *_point_mazes("medium", MEDIUM, max_steps=600, random_score=13.13, expert_score=277.39),
+        *_point_mazes("large", LARGE, max_steps=800, random_score=6.7, expert_score=273.99),
         *_robot_tasks(HOPPER, random_score=-20.272305, expert_score=3234.3),
         *_robot_tasks(WALKER2D, random_score=1.629008, expert_score=4592.3),
         *_robot_tasks(HALFCHEETAH, random_score=-280.178953, expert_score=12135.0),

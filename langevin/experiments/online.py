@@ -4,8 +4,9 @@ Many environments are stepped at once, on the host; the updates of one round are
 """
 
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,12 @@ class OnlineRun:
         simulator.reset(self.rng)
 
     @property
+    def updates(self) -> int:
+        """Gradient steps so far."""
+        rounds = max(self.steps - self.settings.random_steps, 0) // self.settings.steps_of_a_round
+        return rounds * self.settings.updates_a_round
+
+    @property
     def policy(self) -> GaussianPolicy:
         return self.settings.learner.policy(self.state)
 
@@ -188,9 +195,7 @@ class OnlineRun:
 
     def evaluate(self) -> dict[str, float]:
         """Return of the mode over a few episodes."""
-        mode = eqx.tree_at(
-            lambda p: p, self.policy, GaussianPolicy(self.state.actor, self.state.normalizer, True)
-        )
+        mode = GaussianPolicy(self.state.actor, self.state.normalizer, deterministic=True)
         stacked = jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, mode)
         found = run_episodes(stacked, self.task, seeds=1, episodes=EVALUATION_EPISODES, seed=EVALUATION_SEED)
         return {"return": float(found.returns.mean()), "length": float(found.lengths.mean())}
@@ -218,8 +223,6 @@ class OnlineRun:
         target = self.folder / f"checkpoint-{self.steps:010d}"
         if not target.exists():
             atomic_folder(target, fill)
-            import shutil
-
             for path in old:
                 shutil.rmtree(path)
 
@@ -287,9 +290,30 @@ def train_online(
     return run
 
 
+def train_replay(settings: OnlineTraining, task: Task, progress: AbstractProgress) -> dict[str, np.ndarray]:
+    """Train for `settings.steps` with nothing evaluated or saved, and give the replay buffer as streams: one
+    environment's rows after another's, with the rows at which a stream ends.
+
+    The updates equal those of `train_online` with the same settings; evaluations take no random number of theirs.
+    """
+    run = OnlineRun(settings, task, Path())
+    with progress.track(settings.steps, f"SAC in {task.id}") as advance:
+        while run.steps < settings.steps:
+            before = run.steps
+            run.round()
+            advance(run.steps - before)
+    copies, rows = settings.copies, settings.steps // settings.copies
+    streams = {}
+    for name in Replay.FIELDS:
+        kept = getattr(run.replay, name)[: rows * copies]
+        streams[name] = kept.reshape(rows, copies, *kept.shape[1:]).swapaxes(0, 1).reshape(kept.shape)
+    return streams | {"stream_ends": rows * np.arange(1, copies + 1)}
+
+
 def _table(settings: OnlineTraining) -> dict[str, Any]:
-    table = asdict(settings) if not isinstance(settings.learner, eqx.Module) else {
-        name: getattr(settings, name) for name in OnlineTraining.__dataclass_fields__ if name != "learner"
-    }  # fmt: skip
-    names = ("discount", "target_rate", "target_entropy", "learning_rate", "width", "depth")
-    return table | {"learner": {name: getattr(settings.learner, name) for name in names}}
+    """The settings as JSON holds them."""
+    flat = {
+        field.name: getattr(settings, field.name) for field in fields(settings) if field.name != "learner"
+    }
+    learner = {field.name: getattr(settings.learner, field.name) for field in fields(settings.learner)}
+    return flat | {"learner": learner}

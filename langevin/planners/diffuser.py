@@ -288,8 +288,9 @@ class Plan(eqx.Module):
 
 
 class PlannerPolicy(Policy):
-    """Plans to a fixed goal and follows the plan.
+    """Plans to a goal and follows the plan.
 
+    goal: where to; None where each observation shows its own, after the state.
     controller: how a plan becomes an action: "waypoint" (D4RL's PD law towards the planned states, held at the goal
     once it is there), "inverse" (learned from the same data: what leads to the planned positions) or "actions" (the
     plan's own). arrivals: how many rows of arrival are tried, evenly spaced from
@@ -298,7 +299,7 @@ class PlannerPolicy(Policy):
     """
 
     model: PlannerModel
-    goal: Float[Array, " goal"]
+    goal: Float[Array, " goal"] | None
     action_low: Float[Array, " action"]
     action_high: Float[Array, " action"]
     schedule: KarrasSchedule
@@ -338,6 +339,7 @@ class PlannerPolicy(Policy):
     ) -> Float[Array, "batch action"]:
         """The controller's actions at the rows where the plans are."""
         planned, rows, goal_rows = memory.observations, memory.row, memory.goal_row
+        observations = observations[:, : planned.shape[-1]]
         if self.controller == "waypoint":
             return follow_waypoints(observations, planned, rows, goal_rows)
         if self.controller == "actions":
@@ -361,9 +363,12 @@ class PlannerPolicy(Policy):
 
         stride = self.model.stride
 
+        size = self.model.observation_normalizer.low.size
+
         def one(observation, key):
+            goal = observation[size:] if self.goal is None else self.goal
             planned, actions, goal_row = self.model.earliest_plan(
-                observation, self.goal, goal_rows, self.schedule, key=key
+                observation[:size], goal, goal_rows, self.schedule, key=key
             )
             return step_by_step(planned, stride), step_by_step(actions, stride), goal_row * stride
 

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
@@ -14,6 +15,9 @@ from langevin.planners.controllers import ControllerName
 from langevin.planners.diffuser import PlannerPolicy, PlannerTraining
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
+
+STATE_SIZE = 4
+"""Of a point in a maze: position and velocity."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,9 @@ class DiffuserConfig:
 
 
 def prepare(config: DiffuserConfig, trajectories: Trajectories) -> Windows:
-    """Windows as long as a plan lasts."""
-    return windows_of(trajectories, (config.planner.horizon - 1) * config.planner.stride + 1)
+    """Windows as long as a plan lasts, of states without the goal that an observation may show after them."""
+    windows = windows_of(trajectories, (config.planner.horizon - 1) * config.planner.stride + 1)
+    return eqx.tree_at(lambda w: w.observations, windows, windows.observations[:, :STATE_SIZE])
 
 
 def stages(config: DiffuserConfig, system: System) -> list[Stage]:
@@ -53,7 +58,8 @@ def stages(config: DiffuserConfig, system: System) -> list[Stage]:
         )
     optimizer = dataclasses.replace(config.planner.optimizer, decay_steps=config.steps)
     training = dataclasses.replace(config.planner, optimizer=optimizer)
-    goal = jnp.asarray(system.task.maze.goal, jnp.float32)
+    maze, shown = system.task.maze, system.task.drawn_goals
+    goal = None if shown else jnp.asarray(maze.goal, jnp.float32)
 
     def init(data: Windows, results: Results, *, key: PRNGKeyArray):
         return training.init(data, key=key)
