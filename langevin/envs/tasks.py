@@ -1,6 +1,5 @@
 """The tasks: what an observation is, what is rewarded, when an episode ends, and what scores mean."""
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from langevin.envs.mazes import LARGE, MEDIUM, UMAZE, Maze
-from langevin.errors import UsageError
+from langevin.errors import UsageError, nearest
 
 GOAL_RADIUS = 0.5
 
@@ -161,10 +160,3 @@ def logged_task(
 
 def _unknown_reward(observations: Any, actions: Any, next_observations: Any) -> Any:
     raise UsageError("the reward of a logged system is known at the logged transitions only")
-
-
-def nearest(name: str, known: Any) -> str:
-    """Words to end an error with: what the person may have meant."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.75)
-    close = close or [known_name for known_name in known if name and name in known_name]
-    return f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(sorted(known))}"
