@@ -23,7 +23,7 @@ from langevin.envs.agreement import find_disagreements
 from langevin.envs.collect import make_dataset, makeable_datasets
 from langevin.envs.tasks import find_task, task_of_dataset
 from langevin.errors import UsageError
-from langevin.progress import BarProgress, SilentProgress
+from langevin.progress import AbstractProgress, BarProgress, SilentProgress
 
 DatasetId = tyro.conf.Positional[str]
 ObservationKeys = tuple[str, ...]
@@ -77,14 +77,14 @@ class Info:
     """
 
     dataset: DatasetId
-    """Dataset id, or the folder of a Minari dataset."""
+    """Dataset id, d4rl:NAME, minari:ID, a file in D4RL's layout, or the folder of a Minari dataset."""
     observation_keys: ObservationKeys = ()
     """Entries of a dictionary observation to use, in order."""
     json: bool = False
     """Print the result as one JSON object."""
 
     def run(self) -> dict[str, Any]:
-        data = open_dataset(self.dataset, self.observation_keys)
+        data = open_dataset(self.dataset, self.observation_keys, _progress(self.json))
         task = find_task(data.metadata, self.dataset)
         returns, lengths = data.episode_returns(), data.episode_lengths()
         result = {
@@ -145,8 +145,9 @@ class Make:
             raise UsageError(f"{target} names another task than {self.dataset}; keep the beginning of the id")
         require_free(target, self.overwrite)
         began = time.perf_counter()
-        progress = SilentProgress() if self.json else BarProgress()
-        data = make_dataset(self.dataset, self.transitions, self.seed, self.action_noise, progress)
+        data = make_dataset(
+            self.dataset, self.transitions, self.seed, self.action_noise, _progress(self.json)
+        )
         path = save_dataset(data, target, self.overwrite)
         result = {
             "id": target,
@@ -174,14 +175,14 @@ class Check:
     """
 
     dataset: DatasetId
-    """Dataset id, or the folder of a Minari dataset."""
+    """Dataset id, d4rl:NAME, minari:ID, a file in D4RL's layout, or the folder of a Minari dataset."""
     observation_keys: ObservationKeys = ()
     """Entries of a dictionary observation to use, in order."""
     json: bool = False
     """Print the result as one JSON object."""
 
     def run(self) -> dict[str, Any]:
-        data = open_dataset(self.dataset, self.observation_keys)
+        data = open_dataset(self.dataset, self.observation_keys, _progress(self.json))
         task = find_task(data.metadata, self.dataset)
         findings = [*find(data), *(find_disagreements(data, task) if task else ())]
         warnings = sum(finding.level == "warning" for finding in findings)
@@ -201,6 +202,10 @@ class Check:
         compared = f"compared with task {task.id}" if task else "belongs to no task known here"
         console.print(f"Well formed, {compared}; {warnings} warnings.")
         return result
+
+
+def _progress(silent: bool) -> AbstractProgress:
+    return SilentProgress() if silent else BarProgress()
 
 
 def _statistics(values: Sequence[float] | np.ndarray) -> dict[str, float]:

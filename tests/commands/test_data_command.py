@@ -187,7 +187,11 @@ def test_make_refuses_a_taken_id_before_it_collects_anything(datasets, monkeypat
 BAD_NAMES = [
     (ID, r"pointmaze/umaze-v0 is not on disk .* `langevin data list` shows what can be made"),
     ("pointmaze/umaze", "must read like pointmaze/umaze-v0"),
-    ("somewhere.hdf5", "must read like pointmaze/umaze-v0"),
+    ("somewhere.hdf5", "there is no file somewhere.hdf5"),
+    ("d4rl:hoper-medium-v2", "'hoper-medium-v2' is not known; did you mean hopper-medium-v2"),
+    ("d4rl:", "D4RL dataset '' is not known"),
+    ("minari:nothing", "must read like pointmaze/umaze-v0"),
+    ("log.csv", "does not say which columns .* `langevin data import log.csv"),
     ("../secrets", "must read like pointmaze/umaze-v0"),
     ("", "must read like pointmaze/umaze-v0|is not on disk"),
     (".", "is not on disk"),
