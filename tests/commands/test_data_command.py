@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,10 +223,31 @@ def test_keys_of_observations_that_have_none_are_refused():
         Info(ID, observation_keys=("goal",)).run()
 
 
+def test_check_writes_a_page_only_when_asked(capsys):
+    make()
+    Check(ID).run()
+    assert os.listdir() == []
+    assert "--page check.html" in capsys.readouterr().out
+    assert Check(ID, page=Path("check.html"), json=True).run()["page"] == "check.html"
+    assert os.listdir() == ["check.html"]
+    assert ID in Path("check.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), [(".", "is a folder"), ("no/check.html", "the folder no does not exist")]
+)
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(page, words, datasets):
+    with pytest.raises(UsageError, match=words):
+        Check(ID, page=Path(page)).run()
+    assert os.listdir() == []
+
+
 def test_the_command_line_reads_every_option():
     arguments = [ID, "--transitions", "5", "--seed", "2", "--action-noise", "0.5"]
     parsed = tyro.cli(Make, args=[*arguments, "--as", "pointmaze/umaze-noisy-v0", "--overwrite", "--json"])
     assert parsed == Make(ID, 5, 2, 0.5, "pointmaze/umaze-noisy-v0", overwrite=True, json=True)
     assert tyro.cli(Info, args=[ID]) == Info(ID)
-    assert tyro.cli(Check, args=[ID, "--observation-keys", "a", "b"]) == Check(ID, ("a", "b"))
+    assert tyro.cli(Check, args=[ID, "--observation-keys", "a", "b", "--page", "p.html"]) == Check(
+        ID, ("a", "b"), Path("p.html")
+    )
     assert tyro.cli(ListDatasets, args=["--json"]) == ListDatasets(json=True)

@@ -125,8 +125,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise DatasetError(f"there is no file {path}")
     try:
         with h5py.File(path, "r") as file:
-            wanted = [name for name in REQUIRED + OPTIONAL if isinstance(file.get(name), h5py.Dataset)]
-            return {name: file[name][()] for name in wanted}
+            found = {name: file.get(name) for name in REQUIRED + OPTIONAL}
+            return {name: item[()] for name, item in found.items() if isinstance(item, h5py.Dataset)}
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise DatasetError(
             f"{path} cannot be read as HDF5 ({_first_line(error)}); it is damaged or cut off: fetch it again"

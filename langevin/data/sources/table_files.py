@@ -8,8 +8,9 @@ import csv
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,6 +32,9 @@ READ_ERRORS = (
 )
 
 
+Read = TypeVar("Read")
+
+
 def column_names(path: Path) -> list[str]:
     """The columns of a file, in its own order; those of HDF5, which has none, with numbers counted up (x2 before x10).
 
@@ -45,7 +49,7 @@ def column_names(path: Path) -> list[str]:
     elif suffix in HDF5_SUFFIXES:
         names = sorted(_hdf5_shapes(path), key=_natural)
     else:
-        names = _npz(path, None)
+        names = _npz_names(path)
     repeated = [name for place, name in enumerate(names) if name in names[:place]]
     if repeated:
         raise DatasetError(f"{path} has two columns called {repeated[0]!r}; rename one of them")
@@ -69,7 +73,7 @@ def read_columns(path: Path, names: Sequence[str], words: Sequence[str] = ()) ->
         return {name: _arrow_column(path, name, table.column(name)) for name in names}
     if suffix in HDF5_SUFFIXES:
         return _read_hdf5(path, names)
-    return _npz(path, names)
+    return _read_npz(path, names)
 
 
 def first_line(path: Path) -> int | None:
@@ -177,7 +181,7 @@ def _arrow_column(path: Path, name: str, column) -> np.ndarray:
 def _list_column(path: Path, name: str, column) -> np.ndarray:
     import pyarrow.compute as pc
 
-    lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy()
+    lengths = pc.fill_null(pc.call_function("list_value_length", [column]), -1).to_numpy()
     if len(lengths) == 0:
         return np.zeros((0, 1))
     wrong = lengths != lengths[0]
@@ -187,7 +191,7 @@ def _list_column(path: Path, name: str, column) -> np.ndarray:
             f"{path}: column {name!r}, row {row} holds {max(lengths[row], 0)} numbers, row 0 {max(lengths[0], 0)}; "
             "every row must hold equally many"
         )
-    return pc.list_flatten(column).to_numpy().reshape(len(lengths), int(lengths[0]))
+    return pc.call_function("list_flatten", [column]).to_numpy().reshape(len(lengths), int(lengths[0]))
 
 
 def _hdf5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -210,27 +214,35 @@ def _hdf5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 def _read_hdf5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     import h5py
 
+    def values(item: object) -> np.ndarray:
+        if not isinstance(item, h5py.Dataset):
+            raise KeyError("a group stands where an array was")
+        return np.asarray(item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()])
+
     def read() -> dict[str, np.ndarray]:
         with h5py.File(path, "r") as file:
-            return {
-                name: file[name].asstr()[()] if h5py.check_string_dtype(file[name].dtype) else file[name][()]
-                for name in names
-            }
+            return {name: values(file[name]) for name in names}
 
     return _understood(path, read)
 
 
-def _npz(path: Path, names: Sequence[str] | None):
-    """Names of the arrays when none are asked for, else those arrays."""
-
-    def read():
+def _npz_names(path: Path) -> list[str]:
+    def read() -> list[str]:
         with np.load(path, allow_pickle=False) as arrays:
-            return list(arrays.files) if names is None else {name: arrays[name] for name in names}
+            return list(arrays.files)
 
     return _understood(path, read)
 
 
-def _understood(path: Path, read):
+def _read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    def read() -> dict[str, np.ndarray]:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
+
+    return _understood(path, read)
+
+
+def _understood(path: Path, read: Callable[[], Read]) -> Read:
     """What `read` gives; what it raises becomes a sentence that names the file."""
     try:
         return read()

@@ -90,15 +90,19 @@ def read_log(
         last,
         line,
     )
-    recipe = {"file": path.name, "columns": {role: list(names) for role, names in chosen.items() if names}}
+    columns = {role: [_bare(name) for name in field.columns] for role, field in fields.items()}
+    columns |= {role: chosen[role] for role in ("episode", "terminal", "timeout") if chosen[role]}
     imported = to_trajectories(
         rows,
         _spread(bounds, fields["actions"].values.shape[1]),
-        {"task": None, "reference_scores": None, "recipe": recipe, **(metadata or {})},
+        {
+            "task": None,
+            "reference_scores": None,
+            "recipe": {"file": path.name, "columns": columns},
+            **(metadata or {}),
+        },
     )
-    columns = [(role, field.columns) for role, field in fields.items()]
-    columns += [(role, tuple(chosen[role])) for role in ("episode", "terminal", "timeout") if chosen[role]]
-    return Understood(imported, tuple((role, tuple(map(_bare, names))) for role, names in columns))
+    return Understood(imported, tuple((role, tuple(names)) for role, names in columns.items()))
 
 
 def _choose(path: Path, names: list[str], choice: ColumnChoice) -> dict[str, list[str]]:
