@@ -105,7 +105,7 @@ class Info:
             "terminated_episodes": int(data.terminations.sum()),
             **{
                 key: data.metadata.get(key)
-                for key in ("reference_scores", "physics", "recipe", "seed", "versions")
+                for key in ("reference_scores", "physics", "recipe", "notes", "seed", "versions")
             },
         }
         if self.json:
@@ -250,6 +250,8 @@ def _statistics(values: Sequence[float] | np.ndarray) -> dict[str, float]:
 def _words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key.replace('_', ' ')} {_words(entry)}" for key, entry in value.items())
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        return "; ".join(value)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

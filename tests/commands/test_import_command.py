@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from langevin.cli import run
 from langevin.commands.data_import import Import
+from langevin.commands.train import default_folder
 from langevin.data.sources import open_dataset
 
 ID = "tank/plant-v0"
@@ -147,6 +148,18 @@ def test_a_d4rl_file_is_imported_without_naming_columns():
     told = tyro.cli(Import, args=["mine.hdf5", "--as", "mine/d4rl-v0"]).run()
     assert (told["transitions"], told["bounds_from"]) == (8, "D4RL's layout")
     assert open_dataset("mine/d4rl-v0").action_high.tolist() == [1, 1]
+
+
+def test_info_and_check_read_a_d4rl_file_by_its_path_and_tell_what_was_done(capsys):
+    saved_hdf5(d4rl(), "mine.hdf5")
+    assert run(["data", "info", "mine.hdf5"]) == 0
+    assert "1 last row dropped" in " ".join(capsys.readouterr().out.split())
+    assert run(["data", "check", "mine.hdf5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["well_formed"]
+
+
+def test_the_run_folder_of_a_named_dataset_is_a_plain_name():
+    assert default_folder("td3bc", None, "d4rl:hopper-medium-v2") == Path("runs/td3bc-d4rl-hopper-medium-v2")
 
 
 def test_bounds_may_be_negative_numbers_on_the_command_line():

@@ -18,10 +18,12 @@ def server(numbered, datasets, monkeypatch):
     """Calls of the client; it writes the dataset below the folder that Minari is told of."""
     calls = []
 
-    def fetch(dataset_id, force_download=False):
+    def fetch(dataset_id):
         calls.append(dataset_id)
-        (Path(os.environ["MINARI_DATASETS_PATH"]) / ".cache").mkdir(parents=True, exist_ok=True)
-        save_dataset(numbered([3, 5]), dataset_id, overwrite=True)
+        folder = Path(os.environ["MINARI_DATASETS_PATH"])
+        (folder / ".cache").mkdir(parents=True, exist_ok=True)
+        if not (folder / dataset_id).exists():
+            save_dataset(numbered([3, 5]), dataset_id)
 
     monkeypatch.setattr(minari, "download_dataset", fetch)
     return calls
@@ -34,6 +36,11 @@ def test_a_remote_dataset_is_fetched_once_to_where_minari_keeps_it(server, datas
     assert server == [ID]
     assert sorted(os.listdir(datasets)) == ["mujoco"]
     assert os.environ["MINARI_DATASETS_PATH"] == str(datasets)
+
+
+def test_what_a_broken_download_left_is_not_taken_for_the_dataset(server, datasets):
+    (datasets / ".downloads" / ID / "data").mkdir(parents=True)
+    assert open_dataset(f"minari:{ID}").transitions == 8
 
 
 @pytest.mark.parametrize("already_there", [True, False])

@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from langevin.data.sources.table_files import column_names, read_columns
 from langevin.data.sources.tabular import ColumnChoice, pick, read_log
-from langevin.errors import UsageError
+from langevin.errors import LangevinError, UsageError
 
 CHOICE = ColumnChoice(observations="x*", actions="u0,u1", reward="r", episode="id")
 
@@ -209,3 +209,21 @@ def test_the_recipe_says_which_columns_became_what(tmp_path):
     assert data.metadata["recipe"]["columns"]["actions"] == ["u0", "u1"]
     assert data.metadata["recipe"]["file"] == "log.csv"
     assert data.metadata["task"] is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_damaged_file_is_refused_in_one_sentence_or_read(seed, saved):
+    """Bytes changed, removed or cut off at random: whatever happens is a sentence, not a fault of the program."""
+    path = saved(log())
+    whole, rng, said = path.read_bytes(), np.random.default_rng(seed), []
+    for _ in range(15):
+        damaged = bytearray(whole)
+        for place in rng.integers(len(whole), size=4):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(len(whole) // 2, len(whole) + 1)])
+        try:
+            assert read_log(path, CHOICE).imported.trajectories.transitions > 0
+        except LangevinError as error:
+            said.append(str(error))
+    assert said
+    assert all(str(path) in sentence and "\n" not in sentence for sentence in said)

@@ -28,8 +28,8 @@ def download(url: str, path: Path, sha256: str = "", progress: AbstractProgress 
     """
     elsewhere = f"download {url} elsewhere and give the file's path, or put it at {path}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+            path.parent.mkdir(parents=True, exist_ok=True)
             mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
             size = int(answer.headers.get("Content-Length") or 0)
             partial = _partial(path, mark)

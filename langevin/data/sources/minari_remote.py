@@ -13,8 +13,8 @@ from langevin.errors import LangevinError
 def fetch_dataset(dataset_id: str) -> str:
     """Download a dataset of Minari's server unless it is on disk; gives back its id.
 
-    It is fetched into a folder beside the datasets and moved to its place when whole. That folder stays when a
-    download breaks, so that Minari's client goes on where it stopped.
+    It is fetched into a folder beside the datasets and moved to its place when whole. What Minari's client keeps of a
+    download that broke stays there, and it goes on from it.
 
     **Raises:** `UsageError` when the id is malformed; `LangevinError` when it cannot be fetched.
     """
@@ -26,8 +26,9 @@ def fetch_dataset(dataset_id: str) -> str:
         import minari
 
         with _datasets_in(waiting):
-            # Leftovers of a broken download would make Minari skip it.
-            minari.download_dataset(dataset_id, force_download=True)
+            # Minari takes what a broken download left for the whole; forced, it also takes versions it cannot read.
+            shutil.rmtree(waiting / dataset_id, ignore_errors=True)
+            minari.download_dataset(dataset_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         (waiting / dataset_id).rename(path)
     except ImportError as error:

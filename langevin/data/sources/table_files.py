@@ -199,8 +199,9 @@ def _hdf5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
     found: dict[str, tuple[int, ...]] = {}
 
-    def note(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim in (1, 2):
+    def note(name: str | bytes, item: object) -> None:
+        # A name that is no UTF-8, as in a damaged file, comes as bytes.
+        if isinstance(item, h5py.Dataset) and item.ndim in (1, 2) and isinstance(name, str):
             found[name] = item.shape
 
     def visit() -> None:
