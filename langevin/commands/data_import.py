@@ -1,6 +1,7 @@
 """`langevin data import FILE --as ID`: a table of logged steps becomes a dataset, once it was understood."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +19,8 @@ from langevin.envs.agreement import require_same_shapes
 from langevin.envs.tasks import Task, find_task, get_task
 from langevin.errors import DatasetError, UsageError
 
-MOST_NAMES = 6
-"""Columns of a field that the explanation names before it counts them."""
+MOST_DIMENSIONS = 12
+"""Dimensions of a field that the explanation shows one by one before it counts the others."""
 
 
 @dataclass(frozen=True)
@@ -155,17 +156,11 @@ def _default_bounds(understood: Understood) -> str:
 def _print(result: dict[str, Any], understood: Understood, file: Path) -> None:
     console = Console()
     data = understood.imported.trajectories
-    columns = Table(
-        "field",
-        "columns",
-        "size",
-        "from",
-        "to",
-        title=f"Understood of {escape(str(file))}",
-        title_justify="left",
-    )
+    title = f"Understood of {escape(str(file))}"
+    columns = Table("field", "dimension", "column", "from", "to", title=title, title_justify="left")
     for role, names in understood.columns:
-        columns.add_row(role.replace("_", " "), escape(_names(names)), *_extent(role, data))
+        for row in _dimensions(role, names, data):
+            columns.add_row(*map(escape, row))
     console.print(columns)
     lengths, returns = result["episode_length"], result["return"]
     low, high = data.action_low, data.action_high
@@ -185,13 +180,8 @@ def _print(result: dict[str, Any], understood: Understood, file: Path) -> None:
     console.print(table)
 
 
-def _names(names: tuple[str, ...]) -> str:
-    if len(names) <= MOST_NAMES:
-        return ", ".join(names)
-    return ", ".join(names[: MOST_NAMES - 1]) + f", … {names[-1]}"
-
-
-def _extent(role: str, data: Trajectories) -> tuple[str, str, str]:
+def _dimensions(role: str, names: tuple[str, ...], data: Trajectories) -> Iterator[tuple[str, ...]]:
+    """A row of words for each dimension of a field: which column it is, and its range."""
     arrays = {
         "observations": data.observations,
         "actions": data.actions,
@@ -199,10 +189,19 @@ def _extent(role: str, data: Trajectories) -> tuple[str, str, str]:
         "rewards": data.rewards[:, None],
         "next_observations": data.next_observations,
     }
+    field = role.replace("_", " ")
     if role not in arrays:
-        return "", "", ""
+        yield field, "", ", ".join(names), "", ""
+        return
     values = arrays[role]
-    return f"{values.shape[1]}", f"{values.min():.4g}", f"{values.max():.4g}"
+    size = values.shape[1]
+    # Files in D4RL's layout have one name for a whole array.
+    names = names if len(names) == size else tuple(f"{names[0]}[{place}]" for place in range(size))
+    for place in range(min(size, MOST_DIMENSIONS)):
+        low, high = values[:, place].min(), values[:, place].max()
+        yield "" if place else field, str(place), names[place], f"{low:.4g}", f"{high:.4g}"
+    if size > MOST_DIMENSIONS:
+        yield "", f"to {size - 1}", f"… {names[-1]}", "", ""
 
 
 def _span(low: np.ndarray, high: np.ndarray) -> str:

@@ -57,6 +57,7 @@ def _facts(data: Trajectories, task: Task | None) -> str:
     returns = data.episode_returns()
     bounds = zip(data.action_low.tolist(), data.action_high.tolist(), strict=True)
     spans = list(dict.fromkeys(f"{number(low)} to {number(high)}" for low, high in bounds))
+    span = spans[0] if len(spans) == 1 else "each with bounds of its own"
     repeated = int(repeated_transitions(data).sum())
     constant = [
         name
@@ -65,8 +66,8 @@ def _facts(data: Trajectories, task: Task | None) -> str:
     ]
     rows: dict[str, Any] = {
         "Task": task.id if task else "none known here: trained on, not scored",
-        "Observation": f"{data.observation_size} numbers",
-        "Action": f"{data.action_size} numbers, {spans[0] if len(spans) == 1 else 'each with bounds of its own'}",
+        "Observation": f"{data.observation_size} number{_s(data.observation_size)}",
+        "Action": f"{data.action_size} number{_s(data.action_size)}, {span}",
         "Return": f"mean {number(float(returns.mean()))}, {number(float(returns.min()))} to "
         f"{number(float(returns.max()))}",
         "Score": f"mean {number(float(np.mean(task.normalized_score(returns))))}" if task else "",

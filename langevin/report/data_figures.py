@@ -15,7 +15,7 @@ from langevin.report.style import FONT_POINTS, color, new_figure, style_axes, th
 from langevin.report.table import MINUS
 
 PANEL = (4.8, 2.7)
-BINS = 40
+FEWEST_BINS, MOST_BINS = 8, 40
 CELL_PARTS = 12
 """Squares along a maze's cell in which positions are counted."""
 SPARK_BINS = 32
@@ -30,11 +30,12 @@ def histogram(
     ax = figure.subplots()
     style_axes(ax, xlabel=xlabel, ylabel="episodes")
     low, high = float(values.min()), float(values.max())
+    bins = int(np.clip(2 * np.sqrt(len(values)), FEWEST_BINS, MOST_BINS))
     if np.issubdtype(values.dtype, np.integer):
-        width = max(1, int(np.ceil((high - low + 1) / BINS)))
+        width = max(1, int(np.ceil((high - low + 1) / bins)))
         edges = np.arange(low - 0.5, high + width + 0.5, width)
     else:
-        edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
+        edges = np.linspace(low, high, bins + 1) if high > low else np.array([low - 0.5, low + 0.5])
     ax.hist(values, bins=edges.tolist(), color=color("blue"), alpha=0.85, linewidth=0)
     if high == low:
         ax.set_xlim(low - 5, high + 5)

@@ -100,7 +100,13 @@ def test_the_explanation_holds_what_was_understood(capsys):
     assert told["return"] == {"min": 2.0, "mean": pytest.approx(13 / 3), "max": 8.0}
     assert told["bounds_from"] == "the lowest and highest logged action"
     said = " ".join(capsys.readouterr().out.split())
-    for words in ("Understood of log.csv", "x0, x1", "12, of which 9 become transitions", f"Wrote {ID} to"):
+    for words in (
+        "Understood of log.csv",
+        "│ observations │ 0 │ x0 │ 0 │ 10 │",
+        "│ │ 1 │ x1 │ -10 │ 0 │",
+        "12, of which 9 become transitions",
+        f"Wrote {ID} to",
+    ):
         assert words in said
     data = open_dataset(ID)
     assert (data.transitions, data.episodes) == (9, 3)
@@ -148,6 +154,15 @@ def test_a_d4rl_file_is_imported_without_naming_columns():
     told = tyro.cli(Import, args=["mine.hdf5", "--as", "mine/d4rl-v0"]).run()
     assert (told["transitions"], told["bounds_from"]) == (8, "D4RL's layout")
     assert open_dataset("mine/d4rl-v0").action_high.tolist() == [1, 1]
+
+
+def test_many_dimensions_are_explained_in_part(capsys):
+    saved_hdf5(d4rl(observations=np.arange(270.0).reshape(9, 30)), "mine.hdf5")
+    assert run(["data", "import", "mine.hdf5", "--as", "mine/wide-v0", "--dry-run"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "observations[11]" in said
+    assert "observations[12]" not in said
+    assert "to 29 │ … observations[29]" in said
 
 
 def test_info_and_check_read_a_d4rl_file_by_its_path_and_tell_what_was_done(capsys):
