@@ -12,13 +12,14 @@ import tyro
 from rich.console import Console
 
 import langevin
-from langevin.errors import LangevinError, UsageError
+from langevin.errors import LangevinError, UsageError, nearest
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("demo", "Demo", "the main job, small: a planner and a world model against offline learners"),
     "data list": ("data", "ListDatasets", "datasets on disk and those that can be made here"),
     "data info": ("data", "Info", "a dataset's size, returns, scores and recipe"),
     "data make": ("data", "Make", "make a dataset in its simulator, without a download"),
+    "data import": ("data_import", "Import", "make a dataset from a CSV, Parquet, HDF5 or NPZ file"),
     "data check": ("data", "Check", "look for what would spoil a training run"),
     "train": ("train", "Train", "train several seeds at once from logged data, and evaluate them"),
     "evaluate": ("evaluate", "Evaluate", "run a trained policy in the real environment"),
@@ -88,8 +89,6 @@ def bad_usage(arguments: list[str]) -> int:
         asked_for_help = any(word in ("-h", "--help") for word in rest)
         print(usage(members), file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 2
-    from langevin.envs.tasks import nearest
-
     name = f"{group} {rest[0]}" if members else group
     return complain(f"there is no command {name!r}; {nearest(name, members or list(COMMANDS))}", 2)
 

@@ -1,5 +1,8 @@
 """The errors a person can cause, and can mend."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class LangevinError(Exception):
     """Work failed for a reason the message explains in one sentence (exit code 1)."""
@@ -28,3 +31,12 @@ def require_between(least: int | float, most: int | float, **settings: int | flo
     for name, value in settings.items():
         if not least <= value <= most:
             raise UsageError(f"{name} must lie between {least} and {most}, got {value}")
+
+
+def nearest(name: str, known: Iterable[str], shown: Iterable[str] = ()) -> str:
+    """Words to end an error with: what the person may have meant, else what there is (`shown`, or all)."""
+    known, shown = list(known), list(shown)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
+    close = close or [known_name for known_name in known if name and name in known_name]
+    choices = ", ".join(sorted(shown or known))
+    return f"did you mean {' or '.join(close)}?" if close else f"choose one of {choices}"

@@ -34,6 +34,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel):
         "langevin/py.typed",
         "langevin/training/presets/dydiff.toml",
         "langevin/report/page.css",
+        "langevin/data/sources/d4rl.toml",
     } <= packed
     assert not [name for name in packed if "__pycache__" in name or name.startswith("tests/")]
 

@@ -8,8 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from langevin.envs.tasks import nearest
-from langevin.errors import UsageError
+from langevin.errors import UsageError, nearest
 from langevin.evaluation.speed import machine, matmul_peak, measure
 from langevin.evaluation.workloads import WORKLOADS
 from langevin.progress import AbstractProgress, BarProgress

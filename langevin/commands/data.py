@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from langevin.data.checks import find
+from langevin.data.checks import Finding, find
+from langevin.data.endings import find_suspicious_ends
 from langevin.data.sources import open_dataset
 from langevin.data.sources.minari import (
     datasets_folder,
@@ -19,11 +21,12 @@ from langevin.data.sources.minari import (
     require_free,
     save_dataset,
 )
+from langevin.data.trajectories import Trajectories
 from langevin.envs.agreement import find_disagreements
 from langevin.envs.collect import make_dataset, makeable_datasets
-from langevin.envs.tasks import find_task, task_of_dataset
+from langevin.envs.tasks import Task, find_task, never_terminates, task_of_dataset
 from langevin.errors import UsageError
-from langevin.progress import BarProgress, SilentProgress
+from langevin.progress import AbstractProgress, BarProgress, SilentProgress
 
 DatasetId = tyro.conf.Positional[str]
 ObservationKeys = tuple[str, ...]
@@ -77,14 +80,14 @@ class Info:
     """
 
     dataset: DatasetId
-    """Dataset id, or the folder of a Minari dataset."""
+    """Dataset id, d4rl:NAME, minari:ID, a file in D4RL's layout, or the folder of a Minari dataset."""
     observation_keys: ObservationKeys = ()
     """Entries of a dictionary observation to use, in order."""
     json: bool = False
     """Print the result as one JSON object."""
 
     def run(self) -> dict[str, Any]:
-        data = open_dataset(self.dataset, self.observation_keys)
+        data = open_dataset(self.dataset, self.observation_keys, _progress(self.json))
         task = find_task(data.metadata, self.dataset)
         returns, lengths = data.episode_returns(), data.episode_lengths()
         result = {
@@ -102,7 +105,7 @@ class Info:
             "terminated_episodes": int(data.terminations.sum()),
             **{
                 key: data.metadata.get(key)
-                for key in ("reference_scores", "physics", "recipe", "seed", "versions")
+                for key in ("reference_scores", "physics", "recipe", "notes", "seed", "versions")
             },
         }
         if self.json:
@@ -145,8 +148,9 @@ class Make:
             raise UsageError(f"{target} names another task than {self.dataset}; keep the beginning of the id")
         require_free(target, self.overwrite)
         began = time.perf_counter()
-        progress = SilentProgress() if self.json else BarProgress()
-        data = make_dataset(self.dataset, self.transitions, self.seed, self.action_noise, progress)
+        data = make_dataset(
+            self.dataset, self.transitions, self.seed, self.action_noise, _progress(self.json)
+        )
         path = save_dataset(data, target, self.overwrite)
         result = {
             "id": target,
@@ -170,20 +174,29 @@ class Make:
 class Check:
     """Check that a dataset is well formed and agrees with its task, and say what deserves a look.
 
-    Example: langevin data check pointmaze/umaze-v0
+    Examples:
+    langevin data check pointmaze/umaze-v0
+    langevin data check pointmaze/umaze-v0 --page check.html
     """
 
     dataset: DatasetId
-    """Dataset id, or the folder of a Minari dataset."""
+    """Dataset id, d4rl:NAME, minari:ID, a file in D4RL's layout, or the folder of a Minari dataset."""
     observation_keys: ObservationKeys = ()
     """Entries of a dictionary observation to use, in order."""
+    page: Path | None = None
+    """Also write the findings with pictures (returns, coverage, actions, ends) to this HTML page."""
     json: bool = False
     """Print the result as one JSON object."""
 
     def run(self) -> dict[str, Any]:
-        data = open_dataset(self.dataset, self.observation_keys)
+        if self.page:
+            # Matplotlib takes longer to import than the other commands to run.
+            from langevin.report.page import require_place
+
+            require_place(self.page)
+        data = open_dataset(self.dataset, self.observation_keys, _progress(self.json))
         task = find_task(data.metadata, self.dataset)
-        findings = [*find(data), *(find_disagreements(data, task) if task else ())]
+        findings = [*find(data), *_against(task, data)]
         warnings = sum(finding.level == "warning" for finding in findings)
         result = {
             "id": data.metadata.get("id"),
@@ -191,7 +204,12 @@ class Check:
             "well_formed": True,
             "warnings": warnings,
             "findings": [asdict(finding) for finding in findings],
+            "page": str(self.page) if self.page else None,
         }
+        if self.page:
+            from langevin.report.data_check import write_check_page
+
+            write_check_page(data, task, findings, self.page, self.dataset)
         if self.json:
             return _print_json(result)
         console = Console()
@@ -200,7 +218,22 @@ class Check:
             console.print(f"[{style}]{finding.level:8}[/] {finding.field}: {finding.message}")
         compared = f"compared with task {task.id}" if task else "belongs to no task known here"
         console.print(f"Well formed, {compared}; {warnings} warnings.")
+        seen = f"Pictures are in {self.page}" if self.page else "Pictures of all this: --page check.html"
+        console.print(seen, markup=False, highlight=False)
         return result
+
+
+def _against(task: Task | None, data: Trajectories) -> Iterator[Finding]:
+    """Findings about how episodes end, and about what a known task would have logged."""
+    if task is None:
+        yield from find_suspicious_ends(data)
+    else:
+        yield from find_disagreements(data, task)
+        yield from find_suspicious_ends(data, task.max_steps, task.termination is not never_terminates)
+
+
+def _progress(silent: bool) -> AbstractProgress:
+    return SilentProgress() if silent else BarProgress()
 
 
 def _statistics(values: Sequence[float] | np.ndarray) -> dict[str, float]:
@@ -217,6 +250,8 @@ def _statistics(values: Sequence[float] | np.ndarray) -> dict[str, float]:
 def _words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key.replace('_', ' ')} {_words(entry)}" for key, entry in value.items())
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        return "; ".join(value)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

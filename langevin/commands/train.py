@@ -87,7 +87,7 @@ class Train:
 
 def default_folder(algorithm: str, base: str | None, dataset: str) -> Path:
     """Where a run goes when nobody says."""
-    words = [algorithm, *([base] if base else []), dataset.strip("/").replace("/", "-")]
+    words = [algorithm, *([base] if base else []), dataset.strip("/").replace("/", "-").replace(":", "-")]
     return Path("runs") / "-".join(words)
 
 

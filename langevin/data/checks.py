@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int64
 
 from langevin.data.trajectories import Trajectories
 
@@ -68,31 +68,42 @@ def _ends(data: Trajectories) -> Iterator[Finding]:
         )
 
 
+def constant_columns(values: Float[np.ndarray, "rows columns"]) -> Int64[np.ndarray, " constant"]:
+    """Columns that hold one value only."""
+    return np.flatnonzero(values.min(axis=0) == values.max(axis=0))
+
+
 def _constant_dimensions(data: Trajectories) -> Iterator[Finding]:
     for name in ("observations", "actions"):
-        array = getattr(data, name)
-        constant = np.flatnonzero(array.min(axis=0) == array.max(axis=0))
+        constant = constant_columns(getattr(data, name))
         if constant.size:
             yield Finding("warning", name, f"constant in column {', '.join(map(str, constant))}")
 
 
+def shares_at_bounds(
+    data: Trajectories,
+) -> tuple[Float[np.ndarray, " action"], Float[np.ndarray, " action"]]:
+    """For each dimension of the action, the share of rows at its lower and at its upper bound."""
+    return (data.actions <= data.action_low).mean(axis=0), (data.actions >= data.action_high).mean(axis=0)
+
+
 def _saturation(data: Trajectories) -> Iterator[Finding]:
-    at_bound = (data.actions <= data.action_low) | (data.actions >= data.action_high)
-    shares = at_bound.mean(axis=0)
+    low, high = shares_at_bounds(data)
+    shares = low + high
     words = ", ".join(f"{share:.1%}" for share in shares)
     level = "warning" if shares.max() > SATURATION_WARNING else "note"
     yield Finding(level, "actions", f"at a bound in {words} of the rows, by column")
 
 
 def _duplicates(data: Trajectories) -> Iterator[Finding]:
-    repeated = int(_repeats(data).sum())
+    repeated = int(repeated_transitions(data).sum())
     if repeated:
         share = repeated / data.transitions
         level = "warning" if share > DUPLICATE_WARNING else "note"
         yield Finding(level, "observations", f"{repeated} rows ({share:.2%}) repeat an earlier transition")
 
 
-def _repeats(data: Trajectories) -> Bool[np.ndarray, " transitions"]:
+def repeated_transitions(data: Trajectories) -> Bool[np.ndarray, " transitions"]:
     """True for every transition that equals an earlier one, by a 64-bit hash of its bits."""
     rows = np.concatenate([data.observations, data.actions, data.next_observations], axis=1)
     # Adding zero makes -0.0 and 0.0 the same bits.

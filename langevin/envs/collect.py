@@ -12,8 +12,8 @@ from langevin.data.trajectories import Trajectories
 from langevin.envs.mazes import Cell, Maze
 from langevin.envs.physics import SPEED_LIMIT, point_maze_model
 from langevin.envs.point_maze import GOAL_NOISE, START_NOISE
-from langevin.envs.tasks import TASKS, Task, nearest, task_of_dataset
-from langevin.errors import UsageError
+from langevin.envs.tasks import TASKS, Task, task_of_dataset
+from langevin.errors import UsageError, nearest
 from langevin.progress import AbstractProgress, SilentProgress
 
 REACHED = 0.1

@@ -1,6 +1,5 @@
 """The tasks: what an observation is, what is rewarded, when an episode ends, and what scores mean."""
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,7 @@ from jaxtyping import Bool, Float, Float32
 from langevin.envs.mazes import LARGE, MEDIUM, UMAZE, Maze
 from langevin.envs.robots import HALFCHEETAH, HOPPER, ROBOTS, WALKER2D, Falls, Physics, Robot
 from langevin.envs.shifts import NAMED_SHIFTS, Shifts
-from langevin.errors import UsageError
+from langevin.errors import UsageError, nearest
 
 GOAL_RADIUS = 0.5
 
@@ -231,11 +230,3 @@ def logged_task(
 
 def _unknown_reward(observations: Any, actions: Any, next_observations: Any) -> Any:
     raise UsageError("the reward of a logged system is known at the logged transitions only")
-
-
-def nearest(name: str, known: Any, shown: Any = None) -> str:
-    """Words to end an error with: what the person may have meant, else what there is (`shown`, or all)."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.75)
-    close = close or [known_name for known_name in known if name and name in known_name]
-    choices = ", ".join(sorted(shown or known))
-    return f"did you mean {' or '.join(close)}?" if close else f"choose one of {choices}"

@@ -12,8 +12,8 @@ from langevin.envs.behaviour_policies import behaviour_of, read_behaviour
 from langevin.envs.collect import make_dataset as make_maze_dataset
 from langevin.envs.collect import makeable_datasets as maze_datasets
 from langevin.envs.robot_datasets import Act, join_streams, make_robot_dataset, robot_metadata, robot_recipes
-from langevin.envs.tasks import TASKS, Task, nearest, task_of_dataset
-from langevin.errors import UsageError
+from langevin.envs.tasks import TASKS, Task, task_of_dataset
+from langevin.errors import UsageError, nearest
 from langevin.experiments.online import OnlineTraining, train_replay
 from langevin.experiments.runs import load_run, one_seed
 from langevin.progress import AbstractProgress, SilentProgress

@@ -75,7 +75,7 @@ def run(
     Raises UsageError for settings, data or a folder that cannot be used.
     """
     progress = progress or SilentProgress()
-    trajectories = trajectories or open_dataset(request.dataset)
+    trajectories = trajectories or open_dataset(request.dataset, progress=progress)
     task = task_of(trajectories, request.dataset)
     system = system_of(trajectories, task)
     algorithm = ALGORITHMS[request.algorithm]

@@ -48,17 +48,25 @@ def write_report(
     A page that stood there is replaced only by a whole new one. UsageError when a run cannot be read or `out`
     cannot be a file; LangevinError when the disk refuses.
     """
-    out = Path(out)
+    out = require_place(Path(out))
+    read: list[Run] = []
+    for run in runs:
+        read += [run] if isinstance(run, Run) else read_runs([Path(run)])
+    atomic_write(out, build_page(read, title=title, progress=progress))
+    return out
+
+
+def require_place(out: Path) -> Path:
+    """The path a page may be written to: ask before the work, not after.
+
+    **Raises:** `UsageError` when it is a folder, or lies in one that does not exist.
+    """
     if out.is_dir():
         raise UsageError(f"{out} is a folder; name a file in it, as in {out / 'report.html'}")
     if not out.parent.is_dir():
         raise UsageError(
             f"the folder {out.parent} does not exist; create it or choose another place for the report"
         )
-    read: list[Run] = []
-    for run in runs:
-        read += [run] if isinstance(run, Run) else read_runs([Path(run)])
-    atomic_write(out, build_page(read, title=title, progress=progress))
     return out
 
 
@@ -85,17 +93,27 @@ def build_page(
             if body:
                 written.append((identity, heading, body))
             advance(1, heading.lower())
-    links = "".join(f'<a href="#{identity}">{heading}</a>' for identity, heading, _ in written)
+    return assemble_page("report", title, lede(runs), sections.facts(runs), written)
+
+
+def assemble_page(
+    kind: str, title: str, lede: str, facts: str, chapters: Sequence[tuple[str, str, str]]
+) -> str:
+    """A whole page: what kind it is, its title (text), a lede and facts (HTML), and chapters.
+
+    A chapter is its identity in links, its heading, and its HTML.
+    """
+    links = "".join(f'<a href="#{identity}">{heading}</a>' for identity, heading, _ in chapters)
     style = css_variables() + files("langevin.report").joinpath("page.css").read_text(encoding="utf-8")
     parts = [_HEAD.format(title=escape(title), style=style)]
     parts.append(
-        f'<header><p class="kicker">Langevin · report</p><h1>{escape(title)}</h1>'
-        f'<p class="lede">{lede(runs)}</p>{sections.facts(runs)}<nav '
+        f'<header><p class="kicker">Langevin · {kind}</p><h1>{escape(title)}</h1>'
+        f'<p class="lede">{lede}</p>{facts}<nav '
         f'aria-label="Sections">{links}</nav></header><main>'
     )
     parts += [
         f'<section aria-labelledby="{identity}"><h2 id="{identity}">{heading}</h2>{body}</section>'
-        for identity, heading, body in written
+        for identity, heading, body in chapters
     ]
     parts.append(
         "</main>" + _FOOT.format(date=f"{datetime.now(UTC):%d %B %Y}".lstrip("0"), version=__version__)

@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,7 +188,11 @@ def test_make_refuses_a_taken_id_before_it_collects_anything(datasets, monkeypat
 BAD_NAMES = [
     (ID, r"pointmaze/umaze-v0 is not on disk .* `langevin data list` shows what can be made"),
     ("pointmaze/umaze", "must read like pointmaze/umaze-v0"),
-    ("somewhere.hdf5", "must read like pointmaze/umaze-v0"),
+    ("somewhere.hdf5", "there is no file somewhere.hdf5"),
+    ("d4rl:hoper-medium-v2", "'hoper-medium-v2' is not known; did you mean hopper-medium-v2"),
+    ("d4rl:", "D4RL dataset '' is not known"),
+    ("minari:nothing", "must read like pointmaze/umaze-v0"),
+    ("log.csv", "does not say which columns .* `langevin data import log.csv"),
     ("../secrets", "must read like pointmaze/umaze-v0"),
     ("", "must read like pointmaze/umaze-v0|is not on disk"),
     (".", "is not on disk"),
@@ -218,10 +223,31 @@ def test_keys_of_observations_that_have_none_are_refused():
         Info(ID, observation_keys=("goal",)).run()
 
 
+def test_check_writes_a_page_only_when_asked(capsys):
+    make()
+    Check(ID).run()
+    assert os.listdir() == []
+    assert "--page check.html" in capsys.readouterr().out
+    assert Check(ID, page=Path("check.html"), json=True).run()["page"] == "check.html"
+    assert os.listdir() == ["check.html"]
+    assert ID in Path("check.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), [(".", "is a folder"), ("no/check.html", "the folder no does not exist")]
+)
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(page, words, datasets):
+    with pytest.raises(UsageError, match=words):
+        Check(ID, page=Path(page)).run()
+    assert os.listdir() == []
+
+
 def test_the_command_line_reads_every_option():
     arguments = [ID, "--transitions", "5", "--seed", "2", "--action-noise", "0.5"]
     parsed = tyro.cli(Make, args=[*arguments, "--as", "pointmaze/umaze-noisy-v0", "--overwrite", "--json"])
     assert parsed == Make(ID, 5, 2, 0.5, "pointmaze/umaze-noisy-v0", overwrite=True, json=True)
     assert tyro.cli(Info, args=[ID]) == Info(ID)
-    assert tyro.cli(Check, args=[ID, "--observation-keys", "a", "b"]) == Check(ID, ("a", "b"))
+    assert tyro.cli(Check, args=[ID, "--observation-keys", "a", "b", "--page", "p.html"]) == Check(
+        ID, ("a", "b"), Path("p.html")
+    )
     assert tyro.cli(ListDatasets, args=["--json"]) == ListDatasets(json=True)

@@ -263,7 +263,7 @@ def test_a_dataset_that_is_not_there_says_where_it_looked_and_what_to_do(dataset
     ):
         open_dataset(ID)
     with pytest.raises(UsageError, match="must read like pointmaze/umaze-v0"):
-        open_dataset("somewhere/else.hdf5")
+        open_dataset("somewhere/else")
 
 
 @pytest.fixture

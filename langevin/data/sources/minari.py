@@ -21,6 +21,8 @@ from langevin.data.trajectories import Trajectories
 from langevin.errors import DatasetError, LangevinError, UsageError
 
 ID_PATTERN = re.compile(r"([A-Za-z0-9][-\w]*/)*[A-Za-z0-9][-\w]*-v\d+")
+REMOTE_NAMESPACES = ("D4RL/", "atari/", "minigrid/", "mujoco/")
+"""Beginnings of the ids that Minari's server holds: see `langevin.data.sources.minari_remote`."""
 METADATA_KEY = "langevin"
 """Where the trajectories' own metadata stands inside Minari's."""
 ROW_FIELDS = ("actions", "rewards", "terminations", "truncations")
@@ -202,8 +204,9 @@ def _find_folder(dataset: str | Path) -> Path:
 def _read_metadata(data_folder: Path, name: str) -> dict[str, Any]:
     file = data_folder / "metadata.json"
     if not file.is_file():
+        remote = f", `minari:{name}` fetches it" if name.startswith(REMOTE_NAMESPACES) else ""
         raise DatasetError(
-            f"dataset {name} is not on disk (looked for {file}); `langevin data list` shows what can be made"
+            f"dataset {name} is not on disk (looked for {file}); `langevin data list` shows what can be made{remote}"
         )
     try:
         metadata = json.loads(file.read_text())
