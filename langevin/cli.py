@@ -19,6 +19,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data list": ("data", "ListDatasets", "datasets on disk and those that can be made here"),
     "data info": ("data", "Info", "a dataset's size, returns, scores and recipe"),
     "data make": ("data", "Make", "make a dataset in its simulator, without a download"),
+    "data train-behaviour": (
+        "data",
+        "TrainBehaviour",
+        "train a robot's medium and expert policies in its simulator",
+    ),
     "data import": ("data_import", "Import", "make a dataset from a CSV, Parquet, HDF5 or NPZ file"),
     "data check": ("data", "Check", "look for what would spoil a training run"),
     "train": ("train", "Train", "train several seeds at once from logged data, and evaluate them"),

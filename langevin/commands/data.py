@@ -23,9 +23,13 @@ from langevin.data.sources.minari import (
 )
 from langevin.data.trajectories import Trajectories
 from langevin.envs.agreement import find_disagreements
-from langevin.envs.collect import make_dataset, makeable_datasets
-from langevin.envs.tasks import Task, find_task, never_terminates, task_of_dataset
+from langevin.envs.shift_effects import changed_fields, one_step_difference
+from langevin.envs.shifts import ALMOST_NO_SHIFT
+from langevin.envs.tasks import Task, find_task, get_task, never_terminates, task_of_dataset
 from langevin.errors import UsageError
+from langevin.experiments.behaviour_training import train_behaviour
+from langevin.experiments.datasets import make_dataset, makeable_datasets
+from langevin.experiments.online import OnlineTraining
 from langevin.progress import AbstractProgress, BarProgress, SilentProgress
 
 DatasetId = tyro.conf.Positional[str]
@@ -103,9 +107,18 @@ class Info:
             "return": _statistics(returns),
             "normalized_score": _statistics(task.normalized_score(returns)) if task else None,
             "terminated_episodes": int(data.terminations.sum()),
+            "shift": _shift_words(task, data) if task and task.shifts else None,
             **{
                 key: data.metadata.get(key)
-                for key in ("reference_scores", "physics", "recipe", "notes", "seed", "versions")
+                for key in (
+                    "reference_scores",
+                    "target_returns",
+                    "physics",
+                    "recipe",
+                    "notes",
+                    "seed",
+                    "versions",
+                )
             },
         }
         if self.json:
@@ -129,10 +142,12 @@ class Make:
 
     dataset: DatasetId
     """Dataset id, one of `langevin data list`."""
-    transitions: int = 1_000_000
-    """Environment steps to collect."""
+    transitions: int | None = None
+    """Environment steps to collect (default: 1,000,000; 10,000 of a target set; a replay's own number)."""
     seed: int = 0
     """Seed of goals, starts and noise."""
+    behaviour: Path | None = None
+    """For a robot: a behaviour policy's file or a finished run that acts in place of the recipe's policy."""
     action_noise: float = 0.0
     """Standard deviation of Gaussian noise on the actions, clipped after it (D4RL's noisy data: 0.5)."""
     save_as: Annotated[str, tyro.conf.arg(name="as")] = ""
@@ -163,10 +178,52 @@ class Make:
         }
         if self.json:
             return _print_json(result)
+        if (task := task_of_dataset(target)).id in ALMOST_NO_SHIFT:
+            Console().print(f"[yellow]warning[/] {ALMOST_NO_SHIFT[task.id]}")
         Console().print(
             f"Made {target}: {data.transitions:,} transitions in {data.episodes:,} episodes, "
             f"{result['seconds']} s, in {path}"
         )
+        return result
+
+
+@dataclass(frozen=True)
+class TrainBehaviour:
+    """Train a robot's behaviour policies, medium and expert, with SAC in the simulator. It takes hours.
+
+    Example: langevin data train-behaviour hopper --out runs/behaviour-hopper
+    """
+
+    task: tyro.conf.Positional[str]
+    """A robot: hopper, walker2d or halfcheetah."""
+    steps: int = 2_000_000
+    """Environment steps at most; it ends when three evaluations reach the expert reference's return."""
+    seed: int = 0
+    """Seed of networks, starts and noise."""
+    copies: int = 16
+    """Environments side by side."""
+    updates_a_step: float = 0.5
+    """Gradient steps for each environment step."""
+    out: Path | None = None
+    """Folder (default: runs/behaviour-TASK)."""
+    resume: bool = False
+    """Go on with the training in the folder."""
+    json: bool = False
+    """Print the result as one JSON object."""
+
+    def run(self) -> dict[str, Any]:
+        task = get_task(self.task)
+        if task.robot is None:
+            raise UsageError(f"{self.task} is no robot; its data are made by a hand-written controller")
+        settings = OnlineTraining(
+            steps=self.steps, seed=self.seed, copies=self.copies, updates_a_step=self.updates_a_step
+        )
+        folder = self.out or Path("runs") / f"behaviour-{task.id.replace('/', '-')}"
+        progress = SilentProgress() if self.json else BarProgress()
+        result = train_behaviour(task, settings, folder, resume=self.resume, progress=progress)
+        if self.json:
+            return _print_json(result)
+        Console().print(f"Wrote {', '.join(result['files'])} after {result['steps']:,} steps.")
         return result
 
 
@@ -245,6 +302,17 @@ def _statistics(values: Sequence[float] | np.ndarray) -> dict[str, float]:
         "median": round(float(np.median(array)), 4),
         "max": round(float(array.max()), 4),
     }
+
+
+def _shift_words(task: Task, data: Trajectories) -> dict[str, Any]:
+    """What the shift changes against the source, and how far one step of the data's own actions leads elsewhere."""
+    changes = {
+        f"{change['field']} {change['name']}".strip(): f"{change['before']:g} -> {change['after']:g}"
+        for change in changed_fields(task)
+    }
+    difference = one_step_difference(task, data.observations, data.actions)
+    warning = {"warning": ALMOST_NO_SHIFT[task.id]} if task.id in ALMOST_NO_SHIFT else {}
+    return {**changes, "mean one-step difference": f"{difference:.4f} standard deviations", **warning}
 
 
 def _words(value: Any) -> str:

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -26,8 +27,8 @@ LEVELS = ("medium", "expert")
 class BehaviourPolicy:
     """A squashed Gaussian policy with ReLU layers: weights (in, out) and biases; the last gives mean and log std."""
 
-    weights: tuple[Float[np.ndarray, "in out"], ...]
-    biases: tuple[Float[np.ndarray, " out"], ...]
+    weights: tuple[Float[np.ndarray, "_ _"], ...]
+    biases: tuple[Float[np.ndarray, " _"], ...]
     origin: dict[str, Any]
 
     def act(
@@ -69,7 +70,7 @@ def read_behaviour(path: Path) -> BehaviourPolicy:
             weights = tuple(file[f"weight_{index}"].astype(np.float32) for index in range(layers))
             biases = tuple(file[f"bias_{index}"].astype(np.float32) for index in range(layers))
             origin = json.loads(str(file["origin"]))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise LangevinError(
             f"behaviour policy {path} cannot be read ({error}); train or fetch it again"
         ) from error

@@ -28,7 +28,7 @@ def test_what_d4rl_registers_is_found_by_the_files_name(tmp_path):
     for name in (HOPPER, "hopper-medium-v2.hdf5"):
         metadata = open_dataset(write(tmp_path / name, episodes([4]))).metadata
         assert metadata["id"] == "d4rl:hopper-medium-v2"
-        assert (metadata["task"], metadata["physics"]) == ("hopper", "d4rl")
+        assert (metadata["task"], metadata["physics"]) == ("hopper-d4rl", "d4rl")
         assert metadata["reference_scores"] == [-20.272305, 3234.3]
         assert "notes" not in metadata
 

@@ -191,7 +191,7 @@ def library(shop, tmp_path, monkeypatch):
 def test_a_name_is_downloaded_once_and_opened(library, shop):
     for _ in range(2):
         data = open_dataset("d4rl:hopper-medium-v2")
-        assert (data.transitions, data.episodes, data.metadata["task"]) == (9, 2, "hopper")
+        assert (data.transitions, data.episodes, data.metadata["task"]) == (9, 2, "hopper-d4rl")
     assert shop.requests == 1
     assert os.listdir(library) == [HOPPER]
 

@@ -129,7 +129,7 @@ def test_a_goal_not_reached_in_time_is_replaced(monkeypatch):
 
     def unreachable(maze, x, y, rng):
         routes.append((x, y))
-        return iter([(99.0, 99.0)])
+        return [(99.0, 99.0)]
 
     monkeypatch.setattr(collect, "_route", unreachable)
     make_dataset(UMAZE, 700, seed=0)

@@ -84,10 +84,10 @@ def test_a_folder_in_use_is_refused_without_resume_and_with_other_settings(tmp_p
         train_online(OnlineTraining(steps=500), TASK, tmp_path, resume=True)
 
 
-def test_settings_that_make_no_sense_are_refused():
+def test_settings_that_make_no_sense_are_refused(tmp_path):
     with pytest.raises(UsageError, match="must be at least 1"):
         OnlineTraining(copies=0)
     with pytest.raises(UsageError, match="gives no update a round of 64 steps"):
         OnlineTraining(updates_a_step=0.001)
     with pytest.raises(UsageError, match="has a recipe of its own"):
-        OnlineRun(SETTINGS, get_task("pointmaze/umaze"), None)
+        OnlineRun(SETTINGS, get_task("pointmaze/umaze"), tmp_path)
