@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from langevin.data.checks import Finding, find
 from langevin.data.endings import find_suspicious_ends
@@ -61,18 +61,19 @@ class ListDatasets:
         result = {"folder": str(datasets_folder()), "datasets": entries}
         if self.json:
             return _print_json(result)
-        table = Table("id", "on disk", "transitions", "episodes", "made by langevin data make ID")
+        table = Table(
+            Column("id", no_wrap=True), Column("on disk", no_wrap=True), "langevin data make ID runs"
+        )
         for dataset_id, entry in entries.items():
-            table.add_row(
-                dataset_id,
-                "yes" if entry["on_disk"] else "no",
-                _count(entry["transitions"]),
-                _count(entry["episodes"]),
-                entry["description"],
+            size = (
+                f"{_count(entry['transitions'])} in {_count(entry['episodes'])}" if entry["on_disk"] else ""
             )
+            table.add_row(dataset_id, size, entry["description"])
         console = Console()
         console.print(table)
-        console.print(f"Datasets are kept in {datasets_folder()} (set MINARI_DATASETS_PATH to move them).")
+        console.print(
+            f"On disk: transitions in episodes, kept in {datasets_folder()} (set MINARI_DATASETS_PATH to move them)."
+        )
         return result
 
 
@@ -164,7 +165,7 @@ class Make:
         require_free(target, self.overwrite)
         began = time.perf_counter()
         data = make_dataset(
-            self.dataset, self.transitions, self.seed, self.action_noise, _progress(self.json)
+            self.dataset, self.transitions, self.seed, self.action_noise, self.behaviour, _progress(self.json)
         )
         path = save_dataset(data, target, self.overwrite)
         result = {
@@ -219,8 +220,7 @@ class TrainBehaviour:
             steps=self.steps, seed=self.seed, copies=self.copies, updates_a_step=self.updates_a_step
         )
         folder = self.out or Path("runs") / f"behaviour-{task.id.replace('/', '-')}"
-        progress = SilentProgress() if self.json else BarProgress()
-        result = train_behaviour(task, settings, folder, resume=self.resume, progress=progress)
+        result = train_behaviour(task, settings, folder, resume=self.resume, progress=_progress(self.json))
         if self.json:
             return _print_json(result)
         Console().print(f"Wrote {', '.join(result['files'])} after {result['steps']:,} steps.")

@@ -53,12 +53,13 @@ def save_behaviour(path: Path, policy: BehaviourPolicy) -> None:
 
     buffer = io.BytesIO()
     layers = zip(policy.weights, policy.biases, strict=True)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         name: np.asarray(array, np.float16)
         for index, (weight, bias) in enumerate(layers)
         for name, array in ((f"weight_{index}", weight), (f"bias_{index}", bias))
     }
-    np.savez_compressed(buffer, origin=np.array(json.dumps(policy.origin)), **arrays)
+    arrays["origin"] = np.array(json.dumps(policy.origin))
+    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     atomic_write(path, buffer.getvalue())
 
 

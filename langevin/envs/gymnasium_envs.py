@@ -37,7 +37,12 @@ class _Shifted:
         self.shifts: Shifts = shifts_of(shifts)
         super().__init__(**kwargs)
         # EzPickle rebuilds from what it was given last.
-        gymnasium.utils.EzPickle.__init__(self, physics=physics, shifts=shift_tables(self.shifts), **kwargs)
+        gymnasium.utils.EzPickle.__init__(
+            self,  # type: ignore[arg-type]
+            physics=physics,
+            shifts=shift_tables(self.shifts),
+            **kwargs,
+        )
 
     def _initialize_simulation(self) -> tuple[Any, Any]:
         model = robot_model(self.robot, self.physics, self.shifts)

@@ -1,12 +1,15 @@
 """Batched stepping of the planar robots, equal to gymnasium's environments step by step."""
 
+# MuJoCo ships no type stubs:
+# pyright: reportAttributeAccessIssue=false
+
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
-from mujoco import (  # pyright: ignore[reportAttributeAccessIssue]
+from mujoco import (
     MjData,
     mj_forward,
     mj_getState,

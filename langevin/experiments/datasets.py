@@ -28,8 +28,8 @@ def makeable_datasets() -> dict[str, str]:
     robots = {}
     for dataset_id, recipe in robot_recipes().items():
         words = " then ".join(recipe.levels) + " policy"
-        robots[dataset_id] = f"the source's {words}, in the shifted body" if recipe.task.shifts else words
-    replays = {f"{task.id}/medium-replay-v0": "SAC's replay buffer until medium" for task in _sources()}
+        robots[dataset_id] = f"{words}, in the shifted body" if recipe.task.shifts else words
+    replays = {f"{task.id}/medium-replay-v0": "SAC until medium: its replay buffer" for task in _sources()}
     return maze_datasets() | robots | replays
 
 
@@ -131,4 +131,6 @@ def behaviour_actor(path: Path, task: Task) -> Act:
 
 
 def _sources() -> list[Task]:
-    return [task for task in TASKS.values() if task.robot is not None and not task.shifts]
+    return [
+        task for task in TASKS.values() if task.robot is not None and task.physics == "v5" and not task.shifts
+    ]

@@ -316,11 +316,13 @@ class PlannerPolicy(Policy):
     def start(self, batch_size: int) -> Plan:
         """No plan yet."""
         size, action_size = self.model.observation_normalizer.low.size, self.action_low.size
+        rows = jnp.zeros(batch_size, jnp.int32)
         return Plan(
             jnp.zeros((batch_size, self.steps, size)),
             jnp.zeros((batch_size, self.steps, action_size)),
-            *(jnp.zeros(batch_size, jnp.int32),) * 2,
-            jnp.int32(0),
+            row=rows,
+            goal_row=rows,
+            age=jnp.int32(0),
         )
 
     def act(
