@@ -121,7 +121,7 @@ def test_every_command_is_on_the_commands_page(name):
 
 @named(PAGES)
 def test_commands_named_in_a_sentence_exist(path):
-    for words in re.findall(r"`langevin ([a-z][a-z ]*)", path.read_text("utf-8")):
+    for words in re.findall(r"`langevin ([a-z][a-z-]*(?: [a-z][a-z-]*)*)", path.read_text("utf-8")):
         assert find_command(words.split()) or any(name.startswith(f"{words.strip()} ") for name in COMMANDS)
 
 

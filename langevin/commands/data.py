@@ -139,6 +139,8 @@ class Make:
     Example: langevin data make pointmaze/umaze-v0 --transitions 200000
 
     Example: langevin data make pointmaze/umaze-v0 --action-noise 0.5 --as pointmaze/umaze-noisy-v0
+
+    Example: langevin data make hopper/leg_size/target-v0 --behaviour runs/diffuser-hopper
     """
 
     dataset: DatasetId
@@ -147,12 +149,12 @@ class Make:
     """Environment steps to collect (default: 1,000,000; 10,000 of a target set; a replay's own number)."""
     seed: int = 0
     """Seed of goals, starts and noise."""
-    behaviour: Path | None = None
-    """For a robot: a behaviour policy's file or a finished run that acts in place of the recipe's policy."""
     action_noise: float = 0.0
     """Standard deviation of Gaussian noise on the actions, clipped after it (D4RL's noisy data: 0.5)."""
     save_as: Annotated[str, tyro.conf.arg(name="as")] = ""
     """Another id of the same task to keep the dataset under, as pointmaze/umaze-noisy-v0."""
+    behaviour: Path | None = None
+    """For a robot: a behaviour policy's file or a finished run that acts in place of the recipe's policy."""
     overwrite: bool = False
     """Replace the dataset of that id, if there is one, once the new one is whole."""
     json: bool = False

@@ -56,14 +56,20 @@ class _Shifted:
 
 
 class ShiftedHopper(_Shifted, HopperEnv):
+    """Gymnasium's Hopper-v5 around a body of ours."""
+
     robot = ROBOTS["hopper"]
 
 
 class ShiftedWalker2d(_Shifted, Walker2dEnv):
+    """Gymnasium's Walker2d-v5 around a body of ours."""
+
     robot = ROBOTS["walker2d"]
 
 
 class ShiftedHalfCheetah(_Shifted, HalfCheetahEnv):
+    """Gymnasium's HalfCheetah-v5 around a body of ours."""
+
     robot = ROBOTS["halfcheetah"]
 
 

@@ -96,7 +96,7 @@ BAD = {
     "empty batches": ([*TRAIN, "--set", "batch_size=0"], "batch_size must be at least 1, got 0"),
     "an unknown controller": (
         [*PLAN, "--set", "controller=fly"],
-        "controller must be one of waypoint, actions, got 'fly'",
+        "controller must be one of waypoint, inverse, actions, got 'fly'",
     ),
     "replanning backwards": ([*PLAN, "--set", "replan_every=-3"], "replan_every must be at least 0, got -3"),
     "no sampler steps": ([*PLAN, "--set", "schedule.steps=0"], "steps must be at least 1, got 0"),

@@ -10,6 +10,8 @@ from langevin.commands.data import Check, Info, ListDatasets, Make
 from langevin.data.sources import open_dataset
 from langevin.data.sources.minari import save_dataset
 from langevin.data.trajectories import Trajectories
+from langevin.envs.behaviour_policies import BehaviourPolicy, save_behaviour
+from langevin.envs.shifts import NAMED_SHIFTS
 from langevin.errors import DatasetError, UsageError
 
 ID = "pointmaze/umaze-v0"
@@ -61,7 +63,13 @@ def test_noisy_data_can_stand_beside_clean_data_under_another_id():
 def test_list_shows_what_can_be_made_and_what_is_on_disk(datasets):
     before = ListDatasets(json=True).run()
     assert before["folder"] == str(datasets)
-    assert list(before["datasets"]) == ["pointmaze/large-v0", "pointmaze/medium-v0", ID]
+    mazes = [f"pointmaze/{kind}{size}-v0" for kind in ("", "multi-") for size in ("large", "medium", "umaze")]
+    qualities = ("random", "medium", "medium-replay", "expert", "medium-expert")
+    robots = [
+        f"{name}/{quality}-v0" for name in ("hopper", "walker2d", "halfcheetah") for quality in qualities
+    ]
+    targets = [f"{setting}/target-v0" for setting in NAMED_SHIFTS]
+    assert list(before["datasets"]) == sorted([*mazes, *robots, *targets])
     assert not any(entry["on_disk"] for entry in before["datasets"].values())
     make()
     make(save_as="pointmaze/umaze-mine-v0")
@@ -71,6 +79,31 @@ def test_list_shows_what_can_be_made_and_what_is_on_disk(datasets):
     assert (after[ID]["transitions"], after[ID]["episodes"]) == (700, 3)
     assert after["pointmaze/umaze-mine-v0"]["on_disk"]
     assert not after["pointmaze/umaze-mine-v0"]["can_be_made"]
+
+
+def test_info_of_a_target_set_says_what_the_shift_changes():
+    """With the untrained policy of a file as behaviour."""
+    layers = [np.zeros((17, 8), np.float32), np.zeros((8, 12), np.float32)]
+    policy = BehaviourPolicy(tuple(layers), (np.zeros(8, np.float32), np.zeros(12, np.float32)), {})
+    save_behaviour(Path("policy.npz"), policy)
+    Make("halfcheetah/torso_size/target-v0", 300, behaviour=Path("policy.npz"), json=True).run()
+    info = Info("halfcheetah/torso_size/target-v0", json=True).run()
+    assert info["task"] == "halfcheetah/torso_size"
+    assert info["shift"]["radius torso"] == "0.046 -> 0.092"
+    difference = float(info["shift"]["mean one-step difference"].split()[0])
+    assert 0.02 < difference < 1
+    assert info["target_returns"]["random"] == pytest.approx(-280, abs=120)
+    assert info["recipe"]["controller"] == "policy.npz"
+
+
+def test_a_setting_that_is_almost_no_shift_says_so(capsys):
+    layers = [np.zeros((11, 8), np.float32), np.zeros((8, 6), np.float32)]
+    policy = BehaviourPolicy(tuple(layers), (np.zeros(8, np.float32), np.zeros(6, np.float32)), {})
+    save_behaviour(Path("policy.npz"), policy)
+    Make("hopper/torso_stiffness/target-v0", 60, behaviour=Path("policy.npz")).run()
+    assert "almost no shift" in " ".join(capsys.readouterr().out.split())
+    info = Info("hopper/torso_stiffness/target-v0", json=True).run()
+    assert "almost no shift" in info["shift"]["warning"]
 
 
 def test_info_gives_sizes_returns_scores_references_and_recipe():
@@ -149,7 +182,22 @@ BAD_MAKE = [
     ({"dataset": "pointmaze/umaze-v1"}, "cannot be made"),
     ({"dataset": ""}, "must read like pointmaze/umaze-v0"),
     ({"dataset": "../umaze-v0"}, "must read like pointmaze/umaze-v0"),
-    ({"dataset": "hopper/medium-v0"}, "cannot be made; choose one of"),
+    ({"dataset": "atari/pong-v0"}, "cannot be made; choose one of"),
+    ({"dataset": "hopper/mediun-v0"}, "cannot be made; did you mean hopper/medium-v0"),
+    ({"dataset": "hopper-d4rl/medium-v0"}, "cannot be made; did you mean"),
+    ({"dataset": "hopper/random-v0", "transitions": 0}, "transitions must be at least 1, got 0"),
+    ({"dataset": "hopper/random-v0", "seed": -1}, "seed must not be negative, got -1"),
+    ({"dataset": "hopper/random-v0", "action_noise": 0.5}, "--action-noise goes with the point mazes"),
+    (
+        {"dataset": "hopper/random-v0", "save_as": "walker2d/mine-v0"},
+        "names another task than hopper/random-v0",
+    ),
+    ({"dataset": "hopper/random-v0", "behaviour": Path("nowhere")}, "nowhere is not a run folder"),
+    (
+        {"dataset": "hopper/medium-replay-v0", "behaviour": Path("x")},
+        "is a replay buffer; leave out --behaviour",
+    ),
+    ({"behaviour": Path("x")}, "is made by the waypoint controller; leave out --behaviour"),
     ({"dataset": "d4rl:hopper-medium-v2"}, "must read like"),
     ({"transitions": 0}, "transitions must be at least 1, got 0"),
     ({"transitions": -1}, "transitions must be at least 1, got -1"),
