@@ -314,7 +314,11 @@ def _shift_words(task: Task, data: Trajectories) -> dict[str, Any]:
     }
     difference = one_step_difference(task, data.observations, data.actions)
     warning = {"warning": ALMOST_NO_SHIFT[task.id]} if task.id in ALMOST_NO_SHIFT else {}
-    return {**changes, "mean one-step difference": f"{difference:.4f} standard deviations", **warning}
+    return {
+        **changes,
+        "mean one-step difference": f"{difference:.4f} standard deviations of a step",
+        **warning,
+    }
 
 
 def _words(value: Any) -> str:

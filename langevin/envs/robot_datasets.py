@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32
+from threadpoolctl import threadpool_limits
 
 from langevin.data.trajectories import Trajectories
 from langevin.envs.behaviour_policies import behaviour_of, shipped_behaviours
@@ -125,7 +126,9 @@ def run_streams(
             "observations", "actions", "rewards", "terminations", "truncations", "next_observations"
         )
     }  # fmt: skip
-    with progress.track(steps, f"collecting {task.id}") as advance:
+    # Threads of the linear algebra wait by spinning, on the cores that the simulation needs: with one for a policy's
+    # products 12,000 steps a second became 20,000.
+    with progress.track(steps, f"collecting {task.id}") as advance, threadpool_limits(1, "blas"):
         for _ in range(steps):
             actions = act(observations, rng)
             after, rewards, terminations = simulator.step(actions)

@@ -32,14 +32,15 @@ def changed_fields(task: Task) -> list[dict[str, Any]]:
 def one_step_difference(
     task: Task, observations: Float[np.ndarray, "rows observation"], actions: Float[np.ndarray, "rows action"]
 ) -> float:
-    """Mean over rows and dimensions of |next state here - next state of the source|, in standard deviations of the
-    observations. At most COMPARED_ROWS rows are compared, evenly spaced."""
+    """Mean over rows and dimensions of |next state here - next state of the source|, in standard deviations of what one
+    step changes in the source. At most COMPARED_ROWS rows are compared, evenly spaced, all at x = 0: a spring on x,
+    which no observation shows, is not seen."""
     assert task.robot is not None
     rows = np.linspace(0, len(observations) - 1, min(COMPARED_ROWS, len(observations))).astype(int)
     states, taken = observations[rows], actions[rows]
     source = get_task(task.robot.name, task.physics)
     here, there = (make_simulator(of, 1).advance(states, taken)[0] for of in (task, source))
-    spread = observations.std(axis=0)
+    spread = (there - states).std(axis=0)
     return float((np.abs(here - there) / np.where(spread > 0, spread, 1.0)).mean())
 
 

@@ -121,6 +121,18 @@ def test_a_target_set_lives_in_the_shifted_body_and_says_what_its_references_ear
     assert error(shifted) < 0.1 * error(source)
 
 
+@pytest.mark.parametrize(("robot", "level"), behaviour_policies.shipped_behaviours())
+def test_a_shipped_policy_earns_what_its_file_says(robot, level):
+    """20 episodes against the 50 that were run when it was kept."""
+    found = behaviour_policies.behaviour_of(get_task(robot), level)
+    assert (found.origin["task"], found.origin["level"]) == (robot, level)
+    earned = robot_datasets.episode_return(get_task(robot), found.act, seed=1)
+    assert earned == pytest.approx(found.origin["return_of_samples"], rel=0.3)
+    if level == "medium":
+        share = found.origin["return_of_samples"] / get_task(robot).expert_score
+        assert 0.2 < share < 0.55, "about a third of the expert's return"
+
+
 def test_a_policy_that_did_not_come_with_the_package_is_asked_for(monkeypatch):
     monkeypatch.setattr(behaviour_policies, "shipped_behaviours", dict)
     with pytest.raises(UsageError, match=r"no medium policy of hopper .* train-behaviour hopper` trains one"):

@@ -23,13 +23,13 @@ COPIES, STEPS = 64, 30
 
 def one_step_differences(task_id: str) -> np.ndarray:
     """|next state here - next state of the source| under the same actions from the states of the source's own
-    random rollouts, in standard deviations of those states."""
+    random rollouts, in standard deviations of what one step changes."""
     source = make_simulator(get_task(task_id.split("/")[0]), COPIES, threads=2)
     target = make_simulator(get_task(task_id), COPIES, threads=2)
     assert isinstance(source, LocomotionSimulator)
     assert isinstance(target, LocomotionSimulator)
     rng = np.random.default_rng(0)
-    differences, seen = [], []
+    differences, changes = [], []
     source.reset(rng)
     for _ in range(STEPS):
         positions, velocities = source.physical_state()
@@ -38,15 +38,16 @@ def one_step_differences(task_id: str) -> np.ndarray:
         actions = rng.uniform(-1, 1, (COPIES, source.task.action_size))
         for simulator in (source, target):
             simulator.set_physical_state(positions, velocities)
-        seen.append(source.observe())
+        seen = source.observe()
         ours, _, ends = source.step(actions)
         theirs, _, _ = target.step(actions)
         differences.append(np.abs(ours - theirs))
+        changes.append(ours - seen)
         source.reset_rows(ends, rng)
-    return np.concatenate(differences) / np.concatenate(seen).std(axis=0)
+    return np.concatenate(differences) / np.concatenate(changes).std(axis=0)
 
 
-# Mean one-step difference over the standard deviation, measured under an expert's actions when the settings were
+# Mean one-step difference over its standard deviation, measured under an expert's actions when the settings were
 # chosen; random actions visit other states, so the order of magnitude is what can be expected here.
 MEASURED = {
     "halfcheetah/total_mass": 0.170,
@@ -74,7 +75,7 @@ def test_every_setting_moves_the_system(differences, task_id):
 
 @pytest.mark.parametrize("task_id", MEASURED)
 def test_a_setting_moves_the_system_by_about_what_was_measured(differences, task_id):
-    assert MEASURED[task_id] / 6 < differences[task_id] < 6 * MEASURED[task_id]
+    assert MEASURED[task_id] / 4 < differences[task_id] < 4 * MEASURED[task_id]
 
 
 def test_stiffness_on_rooty_alone_is_almost_no_shift(differences):
