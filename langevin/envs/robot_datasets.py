@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from langevin.data.trajectories import Trajectories
 from langevin.envs.behaviour_policies import behaviour_of, shipped_behaviours
+from langevin.envs.gymnasium_envs import environment_of
 from langevin.envs.locomotion import LocomotionSimulator
 from langevin.envs.shifts import shift_tables
 from langevin.envs.stepping import make_simulator
@@ -93,6 +94,7 @@ def robot_metadata(dataset_id: str, task: Task, seed: int) -> dict[str, Any]:
             "version": task.physics,
             "shifts": shift_tables(task.shifts),
         },
+        "env_spec": environment_of(task).spec.to_json(),
         "seed": seed,
         "versions": {name: version(name) for name in RECORDED_VERSIONS},
     }

@@ -2,6 +2,7 @@ import json
 import os
 from pathlib import Path
 
+import minari
 import numpy as np
 import pytest
 import tyro
@@ -94,6 +95,13 @@ def test_info_of_a_target_set_says_what_the_shift_changes():
     assert 0.02 < difference < 1
     assert info["target_returns"]["random"] == pytest.approx(-280, abs=120)
     assert info["recipe"]["controller"] == "policy.npz"
+
+
+def test_minari_builds_the_shifted_environment_again_from_the_dataset():
+    Make("hopper/leg_size/target-v0", 60, json=True).run()
+    env = minari.load_dataset("hopper/leg_size/target-v0").recover_environment()
+    assert env.unwrapped.model.geom("leg_geom").size[0] == pytest.approx(0.04 * 4 / 3)
+    assert env.spec.max_episode_steps == 1000
 
 
 def test_a_setting_that_is_almost_no_shift_says_so(capsys):

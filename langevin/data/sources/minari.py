@@ -134,6 +134,8 @@ def _write(trajectories: Trajectories, dataset_id: str, folder: Path) -> None:
             "minari_version": minari_version,
             "algorithm_name": str(trajectories.metadata.get("recipe", {}).get("controller", "unknown")),
             **({"ref_min_score": references[0], "ref_max_score": references[1]} if references else {}),
+            # With it Minari builds the environment again: `recover_environment()`.
+            **({"env_spec": environment} if (environment := trajectories.metadata.get("env_spec")) else {}),
             METADATA_KEY: {**trajectories.metadata, "id": dataset_id},
         }
     )
