@@ -84,7 +84,9 @@ def make_robot_dataset(
 
 def robot_metadata(dataset_id: str, task: Task, seed: int) -> dict[str, Any]:
     """What every dataset of a robot says of itself."""
+    spec = environment_of(task).spec
     assert task.robot is not None
+    assert spec is not None
     return {
         "id": dataset_id,
         "task": task.id,
@@ -94,7 +96,7 @@ def robot_metadata(dataset_id: str, task: Task, seed: int) -> dict[str, Any]:
             "version": task.physics,
             "shifts": shift_tables(task.shifts),
         },
-        "env_spec": environment_of(task).spec.to_json(),
+        "env_spec": spec.to_json(),
         "seed": seed,
         "versions": {name: version(name) for name in RECORDED_VERSIONS},
     }
