@@ -19,6 +19,10 @@ class DatasetError(UsageError):
     """A dataset is malformed; the message names the field and the row."""
 
 
+class NoDensityError(LangevinError):
+    """A deterministic policy was asked for the density of an action."""
+
+
 def require_at_least(least: int | float, **settings: int | float) -> None:
     """Raises UsageError naming the first of the settings that is smaller."""
     for name, value in settings.items():

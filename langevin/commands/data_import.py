@@ -39,22 +39,7 @@ class Import:
     """The file; its name must end in .csv, .tsv, .txt, .parquet, .hdf5, .h5, .hdf or .npz."""
     save_as: Annotated[str, tyro.conf.arg(name="as")]
     """Id of the new dataset, as tank/plant-v0."""
-    observations: str = ""
-    """Columns of the observation in order: names and globs between commas."""
-    actions: str = ""
-    """Columns of the action."""
-    reward: str = ""
-    """Column of the reward."""
-    next_observations: str = ""
-    """Columns of the observation after the step, if the log has them."""
-    episode: str = ""
-    """Column that numbers or names the episodes."""
-    terminal: str = ""
-    """Column that is true where the system ended the episode (a fall, not a time limit)."""
-    timeout: str = ""
-    """Column that is true where only the clock, or the log, ended the episode."""
-    one_episode: bool = False
-    """The whole file is one episode."""
+    columns: Annotated[ColumnChoice, tyro.conf.arg(name="")] = ColumnChoice()
     action_low: tuple[float, ...] = ()
     """Lowest action, one number for all or one each (default: the task's, else the lowest logged)."""
     action_high: tuple[float, ...] = ()
@@ -76,8 +61,7 @@ class Import:
         metadata = {"id": self.save_as}
         if task:
             metadata |= {"task": task.id, "reference_scores": [task.random_score, task.expert_score]}
-        choice = ColumnChoice(**{name: getattr(self, name) for name in ColumnChoice.__dataclass_fields__})
-        understood = read_log(self.file, choice, bounds, metadata)
+        understood = read_log(self.file, self.columns, bounds, metadata)
         data = understood.imported.trajectories
         task = task or find_task(data.metadata, self.save_as)
         if task:

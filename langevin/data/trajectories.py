@@ -1,6 +1,6 @@
 """Logged experience: flat arrays of transitions and where each episode ends."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, no_type_check
 
 import numpy as np
@@ -102,6 +102,14 @@ class Trajectories:
     def episode_returns(self) -> Float32[np.ndarray, " episodes"]:
         """Undiscounted sum of each episode's rewards, the last row's included."""
         return np.add.reduceat(self.rewards, self.episode_starts, dtype=np.float64).astype(np.float32)
+
+    def select_episodes(self, episodes: Int64[np.ndarray, " chosen"]) -> "Trajectories":
+        """The data of these episodes alone, in the order given."""
+        starts, lengths = self.episode_starts[episodes], self.episode_lengths()[episodes]
+        ends = np.cumsum(lengths)
+        rows = np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)
+        flat = ("observations", "actions", "rewards", "terminations", "truncations", "next_observations")
+        return replace(self, episode_ends=ends, **{name: getattr(self, name)[rows] for name in flat})
 
 
 DTYPES = {

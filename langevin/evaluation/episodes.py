@@ -60,14 +60,16 @@ def run_episodes(
     episodes: int,
     seed: int,
     keep_observations: bool = False,
+    sample: bool = False,
     progress: AbstractProgress = SilentProgress(),  # noqa: B008 - stateless
 ) -> Episodes:
     """Run `episodes` episodes of every seed's policy (a pytree stacked over `seeds`).
 
     Start states are drawn from `seed` for all of them: seed i's episode j starts where no other one does. An
     episode ends at a terminal state or after the task's `max_steps`; rewards after that are not counted, the
-    reward of the ending step is.
+    reward of the ending step is. A stochastic policy acts by its mode, or with `sample` by samples.
     """
+    policies = policies if sample else policies.greedy()
     batch = seeds * episodes
     simulator = make_simulator(task, batch)
     observations = simulator.reset(np.random.default_rng(seed))

@@ -73,7 +73,7 @@ def td3bc_stage(observation_size: int = 17, action_size: int = 6) -> tuple[Stage
     """TD3+BC with the official settings, and data; the default sizes are those of HalfCheetah."""
     data = noise(observation_size, action_size)
     system = System(get_task(TASK), observation_size, action_size, data.action_low, data.action_high)
-    config = offline.TD3BCConfig(steps=1)
+    config = offline.with_learner(offline.OfflineConfig, TD3BC)(steps=1)
     return offline.stages(config, system)[0], offline.prepare(config, data)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
+from langevin.errors import NoDensityError
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -38,6 +39,16 @@ class Policy(eqx.Module):
         self, observations: Float[Array, "batch observation"], memory: Any, *, key: PRNGKeyArray
     ) -> tuple[Float[Array, "batch action"], Any]:
         """Actions for the current observations, and the memory to hand in at the next step."""
+
+    def greedy(self) -> "Policy":
+        """The policy to be judged by: the mode of a stochastic one, a deterministic one as it is."""
+        return self
+
+    def log_prob(
+        self, observations: Float[Array, "batch observation"], actions: Float[Array, "batch action"]
+    ) -> Float[Array, " batch"]:
+        """Log density of raw actions. Raises NoDensityError for a policy that has none."""
+        raise NoDensityError(f"{type(self).__name__} has no density, so it has no log_prob")
 
 
 class Learner(eqx.Module):

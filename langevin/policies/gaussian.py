@@ -1,4 +1,4 @@
-"""Stochastic actors: a Gaussian squashed by tanh into the action bounds, and its density."""
+"""Stochastic actors with a density: a Gaussian squashed by tanh into the action bounds, and one with a bounded mean."""
 
 import math
 
@@ -13,6 +13,8 @@ from langevin.policies.base import Policy, SystemSpec
 
 LOG_STD_BOUNDS = (-20.0, 2.0)
 """Of the Gaussian before the tanh, clipped as in SAC's code."""
+BOUNDED_LOG_STD = (-5.0, 2.0)
+"""Of the Gaussian with a bounded mean, as in IQL's code."""
 EDGE = 1e-6
 """How near to its bound a logged action is taken when its density is asked for: at the bound itself it is infinite."""
 
@@ -75,12 +77,63 @@ def make_gaussian_actor(
     return SquashedGaussianActor(network, spec.action_low, spec.action_high)
 
 
+class BoundedMeanActor(eqx.Module):
+    """z-scored observation -> Gaussian whose mean lies inside the bounds and whose spread is the same everywhere (IQL).
+
+    Its density is finite on logged actions at their bounds, where a squashed Gaussian's is not; a sample is clipped.
+    """
+
+    network: MLP
+    log_std: Float[Array, " action"]
+    """Logarithm of the standard deviation, which is a share of the action's half-range."""
+    action_low: Float[Array, " action"]
+    action_high: Float[Array, " action"]
+
+    def mode(self, observation: Float[Array, " observation"]) -> Float[Array, " action"]:
+        """The mean."""
+        low, high = jax.lax.stop_gradient((self.action_low, self.action_high))
+        return low + (high - low) * (jnp.tanh(self.network(observation)) + 1) / 2
+
+    def std(self) -> Float[Array, " action"]:
+        """Standard deviation in the action's units."""
+        low, high = jax.lax.stop_gradient((self.action_low, self.action_high))
+        return jnp.exp(jnp.clip(self.log_std, *BOUNDED_LOG_STD)) * (high - low) / 2
+
+    def sample(
+        self, observation: Float[Array, " observation"], noise: Float[Array, " action"]
+    ) -> tuple[Float[Array, " action"], Float[Array, ""]]:
+        """The action that standard normal noise picks, clipped to the bounds, and its log density before that."""
+        latent = self.mode(observation) + self.std() * noise
+        return jnp.clip(latent, self.action_low, self.action_high), self.log_prob(observation, latent)
+
+    def log_prob(
+        self, observation: Float[Array, " observation"], action: Float[Array, " action"]
+    ) -> Float[Array, ""]:
+        """Log density of an action."""
+        return jax.scipy.stats.norm.logpdf(action, self.mode(observation), self.std()).sum()
+
+
+def make_bounded_mean_actor(
+    spec: SystemSpec, width: int, depth: int, *, key: PRNGKeyArray
+) -> BoundedMeanActor:
+    """A ReLU network of `depth` hidden layers of `width` units; the spread starts at the half-range."""
+    network = MLP(spec.observation_size, spec.action_size, width, depth, jax.nn.relu, key=key)
+    return BoundedMeanActor(network, jnp.zeros(spec.action_size), spec.action_low, spec.action_high)
+
+
+StochasticActor = SquashedGaussianActor | BoundedMeanActor
+
+
 class GaussianPolicy(Policy):
     """Acts by a stochastic actor: a sample, or its mode."""
 
-    actor: SquashedGaussianActor
+    actor: StochasticActor
     normalizer: GaussianNormalizer
     deterministic: bool = eqx.field(static=True, default=False)
+
+    def greedy(self) -> "GaussianPolicy":
+        """The policy that acts by the mode."""
+        return GaussianPolicy(self.actor, self.normalizer, deterministic=True)
 
     def start(self, batch_size: int) -> None:
         """Nothing to remember."""
@@ -102,7 +155,7 @@ class GaussianPolicy(Policy):
 
 
 def sample_actions(
-    actor: SquashedGaussianActor, observations: Float[Array, "batch observation"], *, key: PRNGKeyArray
+    actor: StochasticActor, observations: Float[Array, "batch observation"], *, key: PRNGKeyArray
 ) -> tuple[Float[Array, "batch action"], Float[Array, " batch"]]:
     """An action for every z-scored observation, and its log density."""
     noise = jax.random.normal(key, (observations.shape[0], actor.action_low.size))

@@ -10,6 +10,13 @@ from jaxtyping import Array, Float
 Module = TypeVar("Module")
 
 
+def cosine_adam(learning_rate: float, decay_steps: int) -> optax.GradientTransformation:
+    """Adam whose learning rate falls to 0 over `decay_steps` updates by a cosine; 0 keeps it as it is."""
+    if decay_steps == 0:
+        return optax.adam(learning_rate)
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, decay_steps))
+
+
 def init_optimizer(optimizer: optax.GradientTransformation, module: Any) -> optax.OptState:
     """The optimiser's state for the module's floating-point arrays."""
     return optimizer.init(eqx.filter(module, eqx.is_inexact_array))

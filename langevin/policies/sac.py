@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.nets.ensemble import Ensemble
-from langevin.nets.mlp import MLP
 from langevin.policies.base import Learner, Metrics, SystemSpec
+from langevin.policies.critics import action_values, make_critics
 from langevin.policies.gaussian import (
     GaussianPolicy,
     SquashedGaussianActor,
@@ -22,7 +22,6 @@ from langevin.policies.gaussian import (
     sample_actions,
 )
 from langevin.policies.optimization import apply_gradient, init_optimizer, move_towards
-from langevin.policies.td3bc import action_values
 
 
 class SACState(eqx.Module):
@@ -42,38 +41,43 @@ class SAC(Learner):
     """SAC with the settings of its second paper (appendix D).
 
     discount: per environment step. target_rate: share of the online critics mixed into the targets each update.
-    target_entropy: in nats for each action dimension; the temperature moves until the policy has it.
+    target_entropy: in nats for each action dimension; the temperature moves until the policy has it, by the actor's
+    learning rate. entropy_in_targets: whether a target counts the entropy of the next action.
     """
 
     discount: float = eqx.field(static=True, default=0.99)
     target_rate: float = eqx.field(static=True, default=0.005)
     target_entropy: float = eqx.field(static=True, default=-1.0)
-    learning_rate: float = eqx.field(static=True, default=3e-4)
+    entropy_in_targets: bool = eqx.field(static=True, default=True)
+    actor_learning_rate: float = eqx.field(static=True, default=3e-4)
+    critic_learning_rate: float = eqx.field(static=True, default=3e-4)
     width: int = eqx.field(static=True, default=256)
     depth: int = eqx.field(static=True, default=2)
 
     @property
-    def optimizer(self) -> optax.GradientTransformation:
-        """Adam, for actor, critics and temperature alike."""
-        return optax.adam(self.learning_rate)
+    def actor_optimizer(self) -> optax.GradientTransformation:
+        """Adam, for actor and temperature."""
+        return optax.adam(self.actor_learning_rate)
+
+    @property
+    def critic_optimizer(self) -> optax.GradientTransformation:
+        """Adam."""
+        return optax.adam(self.critic_learning_rate)
 
     def init(self, spec: SystemSpec, *, key: PRNGKeyArray) -> SACState:
         """Fresh networks, temperature 1; the targets start equal to the critics."""
         actor_key, critic_key = jax.random.split(key)
         actor = make_gaussian_actor(spec, self.width, self.depth, key=actor_key)
-        inputs = spec.observation_size + spec.action_size
-        critics = Ensemble(
-            lambda key: MLP(inputs, 1, self.width, self.depth, jax.nn.relu, key=key), 2, key=critic_key
-        )
+        critics = make_critics(spec, self.width, self.depth, key=critic_key)
         log_temperature = jnp.zeros(())
         return SACState(
             actor=actor,
             critics=critics,
             target_critics=critics,
             log_temperature=log_temperature,
-            actor_optimizer=init_optimizer(self.optimizer, actor),
-            critic_optimizer=init_optimizer(self.optimizer, critics),
-            temperature_optimizer=self.optimizer.init(log_temperature),
+            actor_optimizer=init_optimizer(self.actor_optimizer, actor),
+            critic_optimizer=init_optimizer(self.critic_optimizer, critics),
+            temperature_optimizer=self.actor_optimizer.init(log_temperature),
             normalizer=spec.observation_normalizer,
         )
 
@@ -82,8 +86,9 @@ class SAC(Learner):
         next_observations = state.normalizer.normalize(batch.next_observations)
         next_actions, log_probs = sample_actions(state.actor, next_observations, key=key)
         values = action_values(state.target_critics, next_observations, next_actions).min(axis=0)
-        soft_values = values - jnp.exp(state.log_temperature) * log_probs
-        return batch.rewards + self.discount * (1 - batch.terminations) * soft_values
+        if self.entropy_in_targets:
+            values = values - jnp.exp(state.log_temperature) * log_probs
+        return batch.rewards + self.discount * (1 - batch.terminations) * values
 
     def critic_loss(
         self,
@@ -127,18 +132,32 @@ class SAC(Learner):
         gradient, metrics = eqx.filter_grad(self.critic_loss, has_aux=True)(
             state.critics, batch, observations, targets
         )
+        state, actor_metrics = self.improve(state, gradient, observations, key=actor_key)
+        return state, metrics | actor_metrics
+
+    def improve(
+        self,
+        state: SACState,
+        critic_gradient: Ensemble,
+        observations: Float[Array, "batch observation"],
+        *,
+        key: PRNGKeyArray,
+    ) -> tuple[SACState, Metrics]:
+        """The critics moved by their gradient, then actor, temperature and targets."""
         critics, critic_optimizer = apply_gradient(
-            self.optimizer, state.critics, gradient, state.critic_optimizer
+            self.critic_optimizer, state.critics, critic_gradient, state.critic_optimizer
         )
         gradient, log_prob = eqx.filter_grad(self.actor_loss, has_aux=True)(
-            state.actor, critics, state.log_temperature, observations, key=actor_key
+            state.actor, critics, state.log_temperature, observations, key=key
         )
-        actor, actor_optimizer = apply_gradient(self.optimizer, state.actor, gradient, state.actor_optimizer)
+        actor, actor_optimizer = apply_gradient(
+            self.actor_optimizer, state.actor, gradient, state.actor_optimizer
+        )
         gradient = jax.grad(self.temperature_loss)(
-            state.log_temperature, jax.lax.stop_gradient(log_prob), batch.actions.shape[-1]
+            state.log_temperature, jax.lax.stop_gradient(log_prob), actor.action_low.size
         )
         log_temperature, temperature_optimizer = apply_gradient(
-            self.optimizer, state.log_temperature, gradient, state.temperature_optimizer
+            self.actor_optimizer, state.log_temperature, gradient, state.temperature_optimizer
         )
         state = SACState(
             actor=actor,
@@ -150,8 +169,7 @@ class SAC(Learner):
             temperature_optimizer=temperature_optimizer,
             normalizer=state.normalizer,
         )
-        temperature = jnp.exp(log_temperature)
-        return state, metrics | {"actor/entropy": -log_prob, "actor/temperature": temperature}
+        return state, {"actor/entropy": -log_prob, "actor/temperature": jnp.exp(log_temperature)}
 
     def policy(self, state: SACState) -> GaussianPolicy:
         """The actor, acting by samples."""

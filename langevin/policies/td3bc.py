@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.nets.ensemble import Ensemble
-from langevin.nets.mlp import MLP
 from langevin.policies.actors import DeterministicActor, DeterministicPolicy, make_actor
 from langevin.policies.base import Learner, Metrics, SystemSpec
+from langevin.policies.critics import action_values, make_critics
 from langevin.policies.optimization import apply_gradient, init_optimizer, move_towards
 
 
@@ -58,10 +58,7 @@ class TD3BC(Learner):
         """Fresh networks; the targets start equal to them."""
         actor_key, critic_key = jax.random.split(key)
         actor = make_actor(spec, self.width, self.depth, key=actor_key)
-        inputs = spec.observation_size + spec.action_size
-        critics = Ensemble(
-            lambda key: MLP(inputs, 1, self.width, self.depth, jax.nn.relu, key=key), 2, key=critic_key
-        )
+        critics = make_critics(spec, self.width, self.depth, key=critic_key)
         return TD3BCState(
             actor=actor,
             target_actor=actor,
@@ -149,11 +146,3 @@ class TD3BC(Learner):
     def policy(self, state: TD3BCState) -> DeterministicPolicy:
         """The online actor."""
         return DeterministicPolicy(state.actor, state.normalizer)
-
-
-def action_values(
-    critics: Ensemble, observations: Float[Array, "batch observation"], actions: Float[Array, "batch action"]
-) -> Float[Array, "critics batch"]:
-    """Q_i(s, a) of every critic, observations z-scored."""
-    inputs = jnp.concatenate([observations, actions], axis=-1)
-    return jax.vmap(critics, out_axes=1)(inputs)[..., 0]

@@ -14,6 +14,7 @@ from langevin.evaluation.workloads import (
     update_flops,
 )
 from langevin.nets.convolution import convolve
+from langevin.policies.td3bc import TD3BC
 from langevin.training.algorithms import offline
 
 ROWS, INNER, COLUMNS = 3, 5, 7
@@ -100,7 +101,8 @@ def test_the_fast_convolution_costs_two_products_an_output_where_the_direct_one_
 
 
 def test_a_training_program_goes_on_from_where_it_stands_for_all_seeds(monkeypatch):
-    config, system = offline.TD3BCConfig(steps=1, batch_size=4), workloads.world_model_settings()[1]
+    config = offline.with_learner(offline.OfflineConfig, TD3BC)(steps=1, batch_size=4)
+    system = workloads.world_model_settings()[1]
     stage, transitions = offline.stages(config, system)[0], offline.prepare(config, noise(4, 2, rows=500))
     steps = []
 

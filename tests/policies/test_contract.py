@@ -10,12 +10,35 @@ from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.policies.base import Policy, SystemSpec
 from langevin.policies.bc import BC
+from langevin.policies.bcq import BCQ
+from langevin.policies.bear import BEAR
+from langevin.policies.cql import CQL
+from langevin.policies.diffusion_ql import DiffusionQL
+from langevin.policies.iql import IQL
+from langevin.policies.sac import SAC
 from langevin.policies.td3bc import TD3BC
 from langevin.training.checkpoint import Checkpoints, Progress, load_state
 
+TINY_SAC = SAC(width=16, depth=1, actor_learning_rate=3e-3, critic_learning_rate=3e-3)
 LEARNERS = {
     "bc": (BC(width=16, depth=1, learning_rate=3e-3), "actor/loss"),
     "td3bc": (TD3BC(width=16, depth=1, learning_rate=3e-3), "critic/loss"),
+    "sac": (TINY_SAC, "critic/loss"),
+    "cql": (CQL(TINY_SAC), "critic/loss"),
+    "bcq": (BCQ(width=16, depth=1, vae_width=16, learning_rate=3e-3), "critic/loss"),
+    "bear": (
+        BEAR(
+            width=16,
+            depth=1,
+            vae_width=16,
+            warmup_steps=10,
+            actor_learning_rate=3e-3,
+            critic_learning_rate=3e-3,
+        ),
+        "critic/loss",
+    ),
+    "diffusion_ql": (DiffusionQL(width=16, depth=1, learning_rate=3e-3, average_from=10), "critic/loss"),
+    "iql": (IQL(width=16, depth=1, learning_rate=3e-3), "critic/loss"),
 }
 SEEDS, UPDATES = 3, 300
 ROWS = 64

@@ -9,9 +9,9 @@ import pytest
 from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.policies.base import SystemSpec
+from langevin.policies.critics import action_values
 from langevin.policies.gaussian import sample_actions
 from langevin.policies.sac import SAC
-from langevin.policies.td3bc import action_values
 
 SPEC = SystemSpec(
     3,
@@ -89,7 +89,7 @@ def test_a_terminal_state_has_no_value_after_it(state, batch):
 
 def test_it_finds_the_best_action_and_keeps_the_entropy_it_was_told_to():
     """One-step episodes paid -(a - 0.4)^2 * 20 from random actions: the mode goes to 0.4, the entropy to -1 nat."""
-    learner = SAC(width=32, depth=1, learning_rate=3e-3, target_rate=0.05)
+    learner = SAC(width=32, depth=1, actor_learning_rate=3e-3, critic_learning_rate=3e-3, target_rate=0.05)
     spec = SystemSpec(1, 1, -jnp.ones(1), jnp.ones(1), GaussianNormalizer(jnp.zeros(1), jnp.ones(1)))
 
     @eqx.filter_jit

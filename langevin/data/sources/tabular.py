@@ -20,18 +20,22 @@ TRUE, FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """Which columns hold what. Lists of columns are names and globs between commas, as "x*,y0"."""
+    """Which columns hold what; lists of columns as "x*,y0"."""
 
     observations: str = ""
+    """Columns of the observation in order: names and globs between commas."""
     actions: str = ""
+    """Columns of the action."""
     reward: str = ""
+    """Column of the reward."""
     next_observations: str = ""
+    """Columns of the observation after the step, if the log has them."""
     episode: str = ""
-    """The column that numbers or names the episodes; an episode's rows stand together."""
+    """Column that numbers or names the episodes; an episode's rows stand together."""
     terminal: str = ""
-    """The column that is true where the system ended the episode."""
+    """Column that is true where the system ended the episode (a fall, not a time limit)."""
     timeout: str = ""
-    """The column that is true where only the clock, or the log, ended it."""
+    """Column that is true where only the clock, or the log, ended the episode."""
     one_episode: bool = False
     """The whole file is one episode."""
 

@@ -22,14 +22,14 @@ from langevin.imagination.halting import Halt, fit_halt
 from langevin.imagination.trajectory_model import TrajectoryModelTraining
 from langevin.imagination.worlds import DyDiffWorld, EnsembleWorld, World
 from langevin.nets.temporal_unet import require_horizon
-from langevin.policies.base import Learner
+from langevin.training.algorithms.offline import paced
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
 
 @dataclass(frozen=True)
 class DyDiffConfig:
-    """Settings of DyDiff; `with_learner` adds the base learner's."""
+    """Settings of DyDiff; `with_learner` (offline.py) adds the base learner's."""
 
     steps: int
     """Gradient steps of the learner: as many as its base is compared at."""
@@ -79,14 +79,6 @@ class DyDiffConfig:
     def __post_init__(self):
         require_at_least(0, iterations=self.iterations, strength=self.strength, patience=self.patience)
         require_between(0, 1, mix=self.mix)
-
-
-def with_learner(learner_class: type[Learner]) -> type:
-    """DyDiffConfig with the settings of that base learner as its field `learner`."""
-    field = ("learner", learner_class, dataclasses.field(default_factory=learner_class))
-    return dataclasses.make_dataclass(
-        f"DyDiff{learner_class.__name__}Config", [field], bases=(DyDiffConfig,), frozen=True
-    )
 
 
 class DyDiffData(eqx.Module):
@@ -171,8 +163,8 @@ def model_stage(name: str, training: Any, steps: int, data_of: Any) -> Stage:
 def policy_stage(config: Any, system: System, world_of: Any) -> Stage:
     """The learner, fed by the world that `world_of(data, results)` gives."""
     dydiff = DyDiff(
-        config.learner, config.rollouts, config.horizon, config.keep_share, config.filter, config.real_share,
-        config.capacity, config.batch_size,
+        paced(config.learner, config.steps), config.rollouts, config.horizon, config.keep_share, config.filter,
+        config.real_share, config.capacity, config.batch_size,
     )  # fmt: skip
 
     def init(data: DyDiffData, results: Results, *, key: PRNGKeyArray):

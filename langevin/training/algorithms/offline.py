@@ -1,59 +1,58 @@
 """Offline learners that need nothing but transitions: one stage."""
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from langevin.data.preparation import RewardScaling, best_episodes
 from langevin.data.sampling import Transitions, sample_transitions, transitions_of
 from langevin.data.trajectories import Trajectories
-from langevin.errors import require_at_least
+from langevin.errors import require_at_least, require_between
 from langevin.policies.base import Learner
-from langevin.policies.bc import BC
-from langevin.policies.td3bc import TD3BC
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
 
 @dataclass(frozen=True)
-class BCConfig:
-    """Settings of behaviour cloning."""
+class OfflineConfig:
+    """Settings of a learner's training; `with_learner` adds its own."""
 
     steps: int
     """Gradient steps."""
     batch_size: int = 256
     """Transitions a gradient step."""
-    learner: BC = BC()
+    best_share: float = 1.0
+    """Share of the episodes, those of highest return, that are learned from (10%-BC: 0.1)."""
+    rewards: RewardScaling = RewardScaling()
 
     def __post_init__(self):
         require_at_least(1, batch_size=self.batch_size)
+        require_between(0, 1, best_share=self.best_share)
 
 
-@dataclass(frozen=True)
-class TD3BCConfig:
-    """Settings of TD3+BC."""
-
-    steps: int
-    """Critic updates; the actor makes one every `policy_delay`."""
-    batch_size: int = 256
-    """Transitions an update."""
-    learner: TD3BC = TD3BC()
-
-    def __post_init__(self):
-        require_at_least(1, batch_size=self.batch_size)
+def with_learner(config_class: type, learner_class: type[Learner]) -> type:
+    """The settings with those of that learner as their field `learner`."""
+    field = ("learner", learner_class, dataclasses.field(default_factory=learner_class))
+    name = f"{learner_class.__name__}{config_class.__name__}"
+    return dataclasses.make_dataclass(name, [field], bases=(config_class,), frozen=True)
 
 
-OfflineConfig = BCConfig | TD3BCConfig
+def paced(learner: Learner, steps: int) -> Learner:
+    """The learner with its learning rate, if that falls during training, falling over these steps."""
+    return dataclasses.replace(learner, decay_steps=steps) if hasattr(learner, "decay_steps") else learner  # pyright: ignore
 
 
 def prepare(config: OfflineConfig, trajectories: Trajectories) -> Transitions:
-    """All transitions, on the device."""
-    return transitions_of(trajectories)
+    """All transitions that are learned from, on the device."""
+    return transitions_of(config.rewards.apply(best_episodes(trajectories, config.best_share)))
 
 
-def stages(config: OfflineConfig, system: System) -> list[Stage]:
+def stages(config: Any, system: System) -> list[Stage]:
     """Training is one stage, "policy"."""
-    learner: Learner = config.learner
+    learner = paced(config.learner, config.steps)
 
     def init(data: Transitions, results: Results, *, key: PRNGKeyArray):
         return learner.init(system.spec(data), key=key)

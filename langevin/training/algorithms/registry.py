@@ -6,6 +6,15 @@ from typing import Any
 
 from langevin.data.trajectories import Trajectories
 from langevin.errors import UsageError
+from langevin.policies.base import Learner
+from langevin.policies.bc import BC
+from langevin.policies.bcq import BCQ
+from langevin.policies.bear import BEAR
+from langevin.policies.cql import CQL
+from langevin.policies.diffusion_ql import DiffusionQL
+from langevin.policies.iql import IQL
+from langevin.policies.sac import SAC
+from langevin.policies.td3bc import TD3BC
 from langevin.training.algorithms import diffuser, dydiff, offline
 from langevin.training.algorithms.system import System
 from langevin.training.presets import load_preset, to_table
@@ -27,24 +36,46 @@ class Algorithm:
     """Whether it is an add-on over a base learner."""
 
 
-LEARNERS = {"bc": offline.BCConfig, "td3bc": offline.TD3BCConfig}
-LABELS = {"bc": "BC", "td3bc": "TD3+BC"}
+LEARNERS: dict[str, type[Learner]] = {
+    "bc": BC,
+    "td3bc": TD3BC,
+    "sac": SAC,
+    "cql": CQL,
+    "iql": IQL,
+    "bcq": BCQ,
+    "bear": BEAR,
+    "diffusion_ql": DiffusionQL,
+}
+LABELS = {
+    "bc": "BC",
+    "td3bc": "TD3+BC",
+    "sac": "SAC",
+    "cql": "CQL",
+    "iql": "IQL",
+    "bcq": "BCQ",
+    "bear": "BEAR",
+    "diffusion_ql": "Diffusion-QL",
+}
 
 
-def _dydiff_config(base: str | None) -> type:
-    learner_class = type(LEARNERS[base or "td3bc"].learner)
-    return dydiff.with_learner(learner_class)
+def offline_config(name: str) -> type:
+    """The settings of a learner's own training."""
+    return offline.with_learner(offline.OfflineConfig, LEARNERS[name])
 
 
 ALGORITHMS = {
-    name: Algorithm(LABELS[name], lambda base, name=name: LEARNERS[name], offline.prepare, offline.stages)
+    name: Algorithm(LABELS[name], lambda base, name=name: offline_config(name), offline.prepare, offline.stages)
     for name in LEARNERS
 } | {
-    "dydiff": Algorithm("DyDiff", _dydiff_config, dydiff.prepare, dydiff.stages, takes_base=True),
+    "dydiff": Algorithm(
+        "DyDiff",
+        lambda base: offline.with_learner(dydiff.DyDiffConfig, LEARNERS[base or "td3bc"]),
+        dydiff.prepare, dydiff.stages, takes_base=True,
+    ),
     "diffuser": Algorithm(
         "Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages
     ),
-}
+}  # fmt: skip
 
 
 def load_settings(
@@ -62,7 +93,7 @@ def load_settings(
     base = base or "td3bc"
     if base not in LEARNERS:
         raise UsageError(f"--base {base} is not a learner; choose one of {', '.join(LEARNERS)}")
-    learner = to_table(load_preset(LEARNERS[base], base, preset, dataset_id).learner)
+    learner = to_table(load_preset(offline_config(base), base, preset, dataset_id).learner)
     below = {f"learner.{key}": value for key, value in learner.items()}
     return load_preset(algorithm.config_class(base), name, preset, dataset_id, below | dict(overrides))
 

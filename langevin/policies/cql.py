@@ -1,0 +1,147 @@
+"""CQL (Kumar et al. 2020, "Conservative Q-learning for offline reinforcement learning"), its CQL(H) over SAC.
+
+The critics are pushed down where the policy and chance would act and up where the data acted, so that an action
+nobody tried is not believed to be better than those that were.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from langevin.data.sampling import Transitions
+from langevin.nets.ensemble import Ensemble
+from langevin.policies.base import Learner, Metrics, SystemSpec
+from langevin.policies.critics import action_values
+from langevin.policies.gaussian import GaussianPolicy, SquashedGaussianActor, sample_actions
+from langevin.policies.optimization import apply_gradient
+from langevin.policies.sac import SAC, SACState
+
+LARGEST_MULTIPLIER = 1e6
+
+
+class CQLState(eqx.Module):
+    """SAC's state and the logarithm of the penalty's Lagrange multiplier (which stays 0 without a gap)."""
+
+    base: SACState
+    log_multiplier: Float[Array, ""]
+    multiplier_optimizer: optax.OptState
+
+
+class CQL(Learner):
+    """CQL(H) with the official settings.
+
+    base: the SAC it stands on. weight: of the penalty (alpha in the paper). samples: actions drawn from each of the
+    three proposals for its logsumexp. gap: tau of the Lagrangian form (Eq. 30), where the multiplier of the penalty
+    rises while the penalty is above the gap; none keeps the weight as it is.
+    """
+
+    base: SAC = SAC(depth=3, actor_learning_rate=1e-4, entropy_in_targets=False)
+    weight: float = eqx.field(static=True, default=5.0)
+    samples: int = eqx.field(static=True, default=10)
+    gap: float | None = eqx.field(static=True, default=None)
+
+    def init(self, spec: SystemSpec, *, key: PRNGKeyArray) -> CQLState:
+        """A fresh SAC, multiplier 1."""
+        log_multiplier = jnp.zeros(())
+        return CQLState(
+            self.base.init(spec, key=key), log_multiplier, self.base.critic_optimizer.init(log_multiplier)
+        )
+
+    def penalty(
+        self,
+        critics: Ensemble,
+        actor: SquashedGaussianActor,
+        observations: Float[Array, "batch observation"],
+        next_observations: Float[Array, "batch observation"],
+        actions: Float[Array, "batch action"],
+        *,
+        key: PRNGKeyArray,
+    ) -> Float[Array, " critics"]:
+        """mean over the batch of log sum_a exp Q_i(s, a) - Q_i(s, a_data) (Eq. 4).
+
+        The sum is over `samples` actions each of a uniform proposal, the policy in s and the policy in s', every
+        exponential divided by its proposal's density (appendix F). As in the authors' code it is a sum, not a mean:
+        the difference is a constant, which only the Lagrangian's gap would feel.
+        """
+        proposed, log_densities = self.proposals(actor, observations, next_observations, key=key)
+        count = proposed.shape[0]
+        repeated = jnp.tile(observations, (count, 1))
+        values = action_values(critics, repeated, proposed.reshape(-1, proposed.shape[-1]))
+        values = values.reshape(values.shape[0], count, -1)
+        soft_maximum = jax.nn.logsumexp(values - log_densities, axis=1)
+        return (soft_maximum - action_values(critics, observations, actions)).mean(axis=1)
+
+    def proposals(
+        self,
+        actor: SquashedGaussianActor,
+        observations: Float[Array, "batch observation"],
+        next_observations: Float[Array, "batch observation"],
+        *,
+        key: PRNGKeyArray,
+    ) -> tuple[Float[Array, "proposals batch action"], Float[Array, "proposals batch"]]:
+        """Actions to push down, and the log density each was drawn with."""
+        uniform_key, now_key, next_key = jax.random.split(key, 3)
+        low, high = actor.action_low, actor.action_high
+        shape = (self.samples, observations.shape[0], low.size)
+        uniform = jax.random.uniform(uniform_key, shape, minval=low, maxval=high)
+        uniform_density = jnp.full(shape[:2], -jnp.log(high - low).sum())
+
+        def drawn(observations: Float[Array, "batch observation"], key: PRNGKeyArray):
+            keys = jax.random.split(key, self.samples)
+            return jax.vmap(lambda key: sample_actions(actor, observations, key=key))(keys)
+
+        now, now_density = drawn(observations, now_key)
+        after, after_density = drawn(next_observations, next_key)
+        return jnp.concatenate([uniform, now, after]), jnp.concatenate(
+            [uniform_density, now_density, after_density]
+        )
+
+    def critic_loss(
+        self,
+        critics: Ensemble,
+        state: CQLState,
+        batch: Transitions,
+        observations: Float[Array, "batch observation"],
+        targets: Float[Array, " batch"],
+        *,
+        key: PRNGKeyArray,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """SAC's loss + sum_i multiplier (weight penalty_i - gap) (Eqs. 4, 30)."""
+        next_observations = state.base.normalizer.normalize(batch.next_observations)
+        penalties = self.weight * self.penalty(
+            critics, state.base.actor, observations, next_observations, batch.actions, key=key
+        )
+        loss, metrics = self.base.critic_loss(critics, batch, observations, targets)
+        if self.gap is not None:
+            penalties = penalties - self.gap
+        total = loss + (_multiplier(state.log_multiplier) * penalties).sum()
+        return total, metrics | {"critic/penalty": penalties.mean()}
+
+    def update(
+        self, state: CQLState, batch: Transitions, *, step: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[CQLState, Metrics]:
+        """One step of critics, actor, temperature, targets and, with a gap, the multiplier."""
+        target_key, penalty_key, actor_key = jax.random.split(key, 3)
+        observations = state.base.normalizer.normalize(batch.observations)
+        targets = jax.lax.stop_gradient(self.base.targets(state.base, batch, key=target_key))
+        gradient, metrics = eqx.filter_grad(self.critic_loss, has_aux=True)(
+            state.base.critics, state, batch, observations, targets, key=penalty_key
+        )
+        base, actor_metrics = self.base.improve(state.base, gradient, observations, key=actor_key)
+        log_multiplier, multiplier_optimizer = state.log_multiplier, state.multiplier_optimizer
+        if self.gap is not None:
+            ascent = jax.grad(lambda log_multiplier: -_multiplier(log_multiplier) * metrics["critic/penalty"])
+            log_multiplier, multiplier_optimizer = apply_gradient(
+                self.base.critic_optimizer, log_multiplier, ascent(log_multiplier), multiplier_optimizer
+            )
+        return CQLState(base, log_multiplier, multiplier_optimizer), metrics | actor_metrics
+
+    def policy(self, state: CQLState) -> GaussianPolicy:
+        """The actor, acting by samples."""
+        return GaussianPolicy(state.base.actor, state.base.normalizer)
+
+
+def _multiplier(log_multiplier: Float[Array, ""]) -> Float[Array, ""]:
+    return jnp.clip(jnp.exp(log_multiplier), 0, LARGEST_MULTIPLIER)

@@ -1,0 +1,71 @@
+"""DDPM on Gaussians: the forward process, its posterior and the sampler against closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from langevin.diffusion.ddpm import DiscreteSchedule, ancestral_sample, vp_schedule
+from langevin.errors import UsageError
+
+
+def test_noising_keeps_the_variance_of_standard_data():
+    schedule = vp_schedule(10)
+    clean, noise = jax.random.normal(jax.random.key(0), (2, 100_000))
+    for step in range(10):
+        assert float(schedule.noised(clean, jnp.int32(step), noise).var()) == pytest.approx(1, abs=0.02)
+
+
+def test_the_clean_value_is_recovered_from_the_noise():
+    schedule = vp_schedule(7)
+    clean, noise = jnp.array([0.3, -1.2]), jnp.array([1.0, 0.4])
+    for step in map(jnp.int32, range(7)):
+        noisy = schedule.noised(clean, step, noise)
+        np.testing.assert_allclose(schedule.clean_of(noisy, step, noise), clean, atol=2e-5)
+
+
+def test_the_posterior_is_bayes_rule():
+    """p(x_{k-1} | x_k, x_0) by multiplying the two Gaussians it is made of."""
+    schedule = DiscreteSchedule(jnp.array([0.1, 0.3, 0.6]))
+    clean, noisy = 0.7, -0.4
+    for step in (1, 2):
+        beta, kept_before = float(schedule.betas[step]), float(schedule.kept[step - 1])
+        precision = (1 - beta) / beta + 1 / (1 - kept_before)
+        mean = (
+            np.sqrt(1 - beta) * noisy / beta + np.sqrt(kept_before) * clean / (1 - kept_before)
+        ) / precision
+        found, std = schedule.posterior(jnp.array(clean), jnp.array(noisy), jnp.int32(step))
+        assert float(found) == pytest.approx(mean, rel=1e-5)
+        assert float(std) == pytest.approx(precision**-0.5, rel=1e-5)
+
+
+def test_the_last_step_gives_the_clean_value_itself():
+    mean, std = vp_schedule(5).posterior(jnp.array(0.7), jnp.array(-3.0), jnp.int32(0))
+    assert float(mean) == pytest.approx(0.7, rel=1e-5)
+    assert float(std) == 0
+
+
+def test_ancestral_samples_of_a_gaussian_have_its_mean_and_spread():
+    """Data N(1.5, 0.5^2): E[eps | x_k] is known, so the network is exact and only the number of steps errs."""
+    mean, std, schedule = 1.5, 0.5, vp_schedule(200)
+
+    def predict_noise(noisy, step):
+        kept = schedule.kept[step]
+        return jnp.sqrt(1 - kept) * (noisy - jnp.sqrt(kept) * mean) / (kept * std**2 + 1 - kept)
+
+    samples = jax.jit(lambda key: ancestral_sample(predict_noise, schedule, (20_000,), key=key))(
+        jax.random.key(0)
+    )
+    assert float(samples.mean()) == pytest.approx(mean, abs=0.02)
+    assert float(samples.std()) == pytest.approx(std, abs=0.02)
+
+
+def test_a_limit_holds_the_predicted_value():
+    samples = ancestral_sample(lambda noisy, step: -50 * jnp.ones_like(noisy), vp_schedule(3), (50,), limit=1.0,
+                               key=jax.random.key(0))  # fmt: skip
+    assert float(jnp.abs(samples).max()) <= 1
+
+
+def test_a_schedule_needs_a_step():
+    with pytest.raises(UsageError, match="steps must be at least 1"):
+        vp_schedule(0)

@@ -1,0 +1,67 @@
+"""Networks evaluated in NumPy and one small batch: what the losses of the learners are checked against."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from langevin.data.normalize import GaussianNormalizer
+from langevin.data.sampling import Transitions
+from langevin.policies.base import SystemSpec
+
+ROWS = 5
+LOW, HIGH = np.array([-1.0, -2.0]), np.array([1.0, 2.0])
+MEAN, STD = np.array([0.5, -1.0, 2.0]), np.array([2.0, 0.5, 1.5])
+
+
+def make_spec():
+    """Three observations, two actions with bounds of different size."""
+    return SystemSpec(
+        3, 2, jnp.asarray(LOW, jnp.float32), jnp.asarray(HIGH, jnp.float32),
+        GaussianNormalizer(jnp.asarray(MEAN, jnp.float32), jnp.asarray(STD, jnp.float32)),
+    )  # fmt: skip
+
+
+def make_batch():
+    """Five transitions, two of them terminal."""
+    rng = np.random.default_rng(0)
+    return Transitions(
+        observations=jnp.asarray(rng.normal(size=(ROWS, 3)), jnp.float32),
+        actions=jnp.asarray(rng.uniform(-1, 1, size=(ROWS, 2)), jnp.float32),
+        rewards=jnp.asarray(rng.normal(size=ROWS), jnp.float32),
+        terminations=jnp.array([0.0, 1.0, 0.0, 0.0, 1.0]),
+        next_observations=jnp.asarray(rng.normal(size=(ROWS, 3)), jnp.float32),
+    )
+
+
+def standard(observations):
+    """z-scored, in float64."""
+    return (np.asarray(observations, np.float64) - MEAN) / STD
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def mish(x):
+    return x * np.tanh(np.log1p(np.exp(x)))
+
+
+def forward(network, x, activation=relu, member=None):
+    """A multilayer perceptron, or one member of a stack of them, in float64."""
+    pick = (lambda leaf: np.asarray(leaf, np.float64)) if member is None else (
+        lambda leaf: np.asarray(leaf, np.float64)[member]
+    )  # fmt: skip
+    *hidden, last = [(pick(layer.weight), pick(layer.bias)) for layer in network.layers]
+    for weight, bias in hidden:
+        x = activation(x @ weight + bias)
+    return x @ last[0] + last[1]
+
+
+def values(critics, x, actions, activation=relu):
+    """Q_i(s, a) of both critics, (2, rows)."""
+    inputs = np.concatenate([x, actions], axis=-1)
+    return np.stack([forward(critics.networks, inputs, activation, member)[..., 0] for member in range(2)])
+
+
+def squashed(raw):
+    """tanh into the action bounds."""
+    return LOW + (HIGH - LOW) * (np.tanh(raw) + 1) / 2
