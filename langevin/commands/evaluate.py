@@ -35,6 +35,8 @@ class Evaluate:
     """Episodes a seed."""
     task: str | None = None
     """Evaluate in another task of the same shape; the run's summary is then left as it is."""
+    sample: bool = False
+    """Stochastic policies act by samples, not by their mode; the run's summary is then left as it is."""
     seed: int = EVALUATION_SEED
     """Where start states are drawn from."""
     json: bool = False
@@ -53,11 +55,11 @@ class Evaluate:
             )
         episodes = run_episodes(
             loaded.policies, task, seeds=len(loaded.config.seeds), episodes=self.episodes, seed=self.seed,
-            keep_observations=True, progress=BarProgress(),
+            keep_observations=True, sample=self.sample, progress=BarProgress(),
         )  # fmt: skip
         summary = read_summary(self.run_folder) | score_summary(np.asarray(episodes.returns), task)
         summary |= {"episodes": self.episodes, "task": task.id}
-        if self.task is None:
+        if self.task is None and not self.sample:
             write_summary(self.run_folder, summary)
             draw_episodes(self.run_folder, task, loaded.policies, episodes)
         if self.json:

@@ -1,4 +1,4 @@
-"""Behaviour cloning: the mean action of the data, by least squares."""
+"""Behaviour cloning: the mean action of the data by least squares, or their distribution by maximum likelihood."""
 
 import equinox as eqx
 import jax
@@ -10,22 +10,28 @@ from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.policies.actors import DeterministicActor, DeterministicPolicy, make_actor
 from langevin.policies.base import Learner, Metrics, SystemSpec
+from langevin.policies.gaussian import GaussianPolicy, SquashedGaussianActor, make_gaussian_actor
 from langevin.policies.optimization import apply_gradient, init_optimizer
+
+BCActor = DeterministicActor | SquashedGaussianActor
 
 
 class BCState(eqx.Module):
     """The actor, its optimiser and the normaliser."""
 
-    actor: DeterministicActor
+    actor: BCActor
     optimizer_state: optax.OptState
     normalizer: GaussianNormalizer
 
 
 class BC(Learner):
-    """Behaviour cloning with a deterministic actor; the baseline every offline learner must beat.
+    """Behaviour cloning; the baseline every offline learner must beat.
 
-    learning_rate: Adam's. width, depth: units and number of hidden layers.
+    gaussian: whether the policy is a squashed Gaussian, which can act as randomly as the data did, in place of their
+    mean action. learning_rate: Adam's. width, depth: units and number of hidden layers.
     """
+
+    gaussian: bool = eqx.field(static=True, default=False)
 
     learning_rate: float = eqx.field(static=True, default=3e-4)
     width: int = eqx.field(static=True, default=256)
@@ -38,15 +44,16 @@ class BC(Learner):
 
     def init(self, spec: SystemSpec, *, key: PRNGKeyArray) -> BCState:
         """A fresh actor."""
-        actor = make_actor(spec, self.width, self.depth, key=key)
+        make = make_gaussian_actor if self.gaussian else make_actor
+        actor = make(spec, self.width, self.depth, key=key)
         return BCState(actor, init_optimizer(self.optimizer, actor), spec.observation_normalizer)
 
-    def loss(
-        self, actor: DeterministicActor, normalizer: GaussianNormalizer, batch: Transitions
-    ) -> Float[Array, ""]:
-        """mean (pi(s) - a)^2 over batch and action dimensions."""
-        actions = jax.vmap(actor)(normalizer.normalize(batch.observations))
-        return jnp.mean((actions - batch.actions) ** 2)
+    def loss(self, actor: BCActor, normalizer: GaussianNormalizer, batch: Transitions) -> Float[Array, ""]:
+        """mean (pi(s) - a)^2 over batch and action dimensions, or -mean log pi(a | s)."""
+        observations = normalizer.normalize(batch.observations)
+        if isinstance(actor, SquashedGaussianActor):
+            return -jax.vmap(actor.log_prob)(observations, batch.actions).mean()
+        return jnp.mean((jax.vmap(actor)(observations) - batch.actions) ** 2)
 
     def update(
         self, state: BCState, batch: Transitions, *, step: Int[Array, ""], key: PRNGKeyArray
@@ -56,6 +63,8 @@ class BC(Learner):
         actor, optimizer_state = apply_gradient(self.optimizer, state.actor, gradient, state.optimizer_state)
         return BCState(actor, optimizer_state, state.normalizer), {"actor/loss": loss}
 
-    def policy(self, state: BCState) -> DeterministicPolicy:
+    def policy(self, state: BCState) -> DeterministicPolicy | GaussianPolicy:
         """The actor."""
+        if isinstance(state.actor, SquashedGaussianActor):
+            return GaussianPolicy(state.actor, state.normalizer)
         return DeterministicPolicy(state.actor, state.normalizer)

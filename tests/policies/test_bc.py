@@ -64,3 +64,20 @@ def test_the_loss_is_the_mean_squared_error_in_action_units():
     middle = np.array([0.0, 4.0])
     expected = np.square(middle - np.asarray(transitions.actions)).mean()
     np.testing.assert_allclose(LEARNER.loss(actor, normalizer, transitions), expected, rtol=1e-5)
+
+
+def test_a_gaussian_clone_acts_as_randomly_as_the_data_did():
+    """Actions of spread 0.3 before their tanh: least squares would act by their mean alone."""
+    latent = 0.4 + 0.3 * jax.random.normal(jax.random.key(0), (4000, 1))
+    rows = Transitions(
+        jnp.zeros((4000, 1)), jnp.tanh(latent), jnp.zeros(4000), jnp.zeros(4000), jnp.zeros((4000, 1))
+    )
+    learner = BC(width=8, depth=1, learning_rate=1e-2, gaussian=True)
+    spec = SystemSpec(1, 1, -jnp.ones(1), jnp.ones(1), GaussianNormalizer(jnp.zeros(1), jnp.ones(1)))
+    update = lambda state, step: learner.update(state, rows, step=step, key=jax.random.key(0))
+    state, _ = jax.lax.scan(update, learner.init(spec, key=jax.random.key(0)), jnp.arange(600))
+    policy = learner.policy(state)
+    drawn = np.arctanh(np.asarray(policy.act(jnp.zeros((4000, 1)), None, key=jax.random.key(1))[0]))
+    np.testing.assert_allclose([drawn.mean(), drawn.std()], [0.4, 0.3], atol=0.02)
+    mode, _ = policy.greedy().act(jnp.zeros((1, 1)), None, key=jax.random.key(1))
+    np.testing.assert_allclose(np.arctanh(np.asarray(mode)), 0.4, atol=0.02)
