@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "evaluate": ("evaluate", "Evaluate", "run a trained policy in the real environment"),
     "fidelity": ("fidelity", "Fidelity", "how far a world model can be trusted"),
     "report": ("report", "Report", "one self-contained HTML page from finished runs"),
+    "export": ("export", "Export", "a trained policy as one file that acts without Langevin"),
     "bench": ("bench", "Bench", "updates per second on this machine"),
 }
 """Command -> module in langevin.commands, class in it, one line of help. Modules are imported when called for."""

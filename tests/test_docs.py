@@ -53,7 +53,7 @@ def test_examples_run_and_print_what_the_page_says(path, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     names, printed = {"__name__": "example"}, ""
     for block in blocks(path):
-        if block.language == "python":
+        if block.language == "python" and not block.title:
             out = io.StringIO()
             program = compile("\n" * block.line + block.text, str(path), "exec")
             with contextlib.redirect_stdout(out):

@@ -12,11 +12,14 @@ from rich.console import Console
 from langevin.envs.tasks import get_task
 from langevin.errors import UsageError
 from langevin.evaluation.episodes import run_episodes
+from langevin.evaluation.fitted_q import FittedQ
 from langevin.evaluation.scores import score_summary
+from langevin.experiments.off_policy import off_policy_report, print_off_policy
 from langevin.experiments.pictures import draw_episodes
-from langevin.experiments.runs import EVALUATION_SEED, load_run
+from langevin.experiments.runs import EVALUATION_SEED, LoadedRun, load_run
 from langevin.progress import BarProgress
 from langevin.report.table import print_results
+from langevin.training.files import atomic_write
 from langevin.training.run_folder import read_summary, write_summary
 
 
@@ -27,6 +30,7 @@ class Evaluate:
     Examples:
     langevin evaluate runs/td3bc-pointmaze-umaze-v0
     langevin evaluate runs/diffuser-pointmaze-umaze-v0 --episodes 200
+    langevin evaluate runs/iql-hopper-medium-v0 --fqe
     """
 
     run_folder: tyro.conf.Positional[Path]
@@ -37,6 +41,10 @@ class Evaluate:
     """Evaluate in another task of the same shape; the run's summary is then left as it is."""
     sample: bool = False
     """Stochastic policies act by samples, not by their mode; the run's summary is then left as it is."""
+    fqe: bool = False
+    """Estimate the discounted return from the dataset alone (fitted-Q evaluation), beside the true one."""
+    fqe_steps: int = 20_000
+    """Updates of that estimate's critic."""
     seed: int = EVALUATION_SEED
     """Where start states are drawn from."""
     json: bool = False
@@ -47,6 +55,8 @@ class Evaluate:
         if self.episodes < 1:
             raise UsageError(f"--episodes must be at least 1, got {self.episodes}")
         loaded = load_run(self.run_folder)
+        if self.fqe:
+            return self.evaluate_off_policy(loaded)
         task = get_task(self.task) if self.task else loaded.system.task
         if task.observation_size != loaded.system.observation_size:
             raise UsageError(
@@ -67,3 +77,16 @@ class Evaluate:
         else:
             print_results([summary], Console())
         return summary
+
+    def evaluate_off_policy(self, loaded: LoadedRun) -> dict[str, Any]:
+        """Write fqe.json and print the estimate, beside the truth where there is a simulator."""
+        settings = FittedQ(steps=self.fqe_steps)
+        result = off_policy_report(
+            loaded, settings, episodes=self.episodes, seed=self.seed, progress=BarProgress()
+        )
+        atomic_write(self.run_folder / "fqe.json", json.dumps(result, indent=1) + "\n")
+        if self.json:
+            print(json.dumps(result))
+        else:
+            print_off_policy(result, Console())
+        return result

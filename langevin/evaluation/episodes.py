@@ -17,7 +17,8 @@ from langevin.progress import AbstractProgress, SilentProgress
 class Episodes(eqx.Module):
     """What happened in the environment. Rows after an episode's end repeat its last observation.
 
-    returns: undiscounted sum of rewards. observations: `steps` + 1 of them, the first is the start.
+    returns: sum of rewards, undiscounted unless a discount was asked for. observations: `steps` + 1 of them, the
+    first is the start.
     """
 
     returns: Float[np.ndarray, "seeds episodes"]
@@ -61,13 +62,15 @@ def run_episodes(
     seed: int,
     keep_observations: bool = False,
     sample: bool = False,
+    discount: float = 1.0,
     progress: AbstractProgress = SilentProgress(),  # noqa: B008 - stateless
 ) -> Episodes:
     """Run `episodes` episodes of every seed's policy (a pytree stacked over `seeds`).
 
     Start states are drawn from `seed` for all of them: seed i's episode j starts where no other one does. An
     episode ends at a terminal state or after the task's `max_steps`; rewards after that are not counted, the
-    reward of the ending step is. A stochastic policy acts by its mode, or with `sample` by samples.
+    reward of the ending step is. A stochastic policy acts by its mode, or with `sample` by samples. `discount` is
+    per step.
     """
     policies = policies if sample else policies.greedy()
     batch = seeds * episodes
@@ -85,7 +88,7 @@ def run_episodes(
             actions, memories = act_all(policies, shaped, memories, keys)
             first_memories = memories if step == 0 else first_memories
             observations, rewards, terminations = simulator.step(np.asarray(actions).reshape(batch, -1))
-            returns += np.where(running, rewards, 0.0)
+            returns += discount**step * np.where(running, rewards, 0.0)
             lengths += running
             if keep_observations:
                 history.append(np.where(running[:, None], observations, history[-1]))

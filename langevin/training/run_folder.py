@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import json
+import os
+import platform
 import subprocess
 import warnings
 from collections.abc import Mapping
@@ -9,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from langevin.errors import UsageError
 from langevin.training.files import atomic_write
 from langevin.training.presets import from_toml, to_table, to_toml
 
 _PACKAGES = ("langevin", "jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium", "mujoco", "minari")
-_PROVENANCE = ("versions", "commit")
+_PROVENANCE = ("versions", "commit", "machine")
 
 
 def package_versions() -> dict[str, str]:
@@ -26,6 +30,14 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def machine_words() -> str:
+    """What the run is computed on: accelerators, or the processor and its cores."""
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        return f"{len(devices)} x {devices[0].device_kind}"
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
 
 
 def source_commit() -> str | None:
@@ -65,6 +77,7 @@ class RunConfig:
     dataset_metadata: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=package_versions)
     commit: str | None = field(default_factory=source_commit)
+    machine: str = field(default_factory=machine_words)
 
 
 def create_run_folder(folder: str | Path, run: RunConfig, *, resume: bool = False) -> None:

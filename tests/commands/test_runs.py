@@ -3,16 +3,19 @@
 import json
 import shutil
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_runs import ID, SEEDS, SETTINGS, contents, train_arguments
 
+from langevin import load_policy
 from langevin.cli import run
 from langevin.commands.train import parse_setting
 from langevin.envs.tasks import get_task
 from langevin.experiments import demo
 from langevin.experiments.runs import load_run
+from langevin.policies.export import numpy_act
 
 POLICIES = {"data", "random", "medium", "good", "trained"}
 
@@ -176,7 +179,9 @@ def test_all_runs_stand_on_one_page(workshop, at_work, capsys):
     out = at_work / "page.html"
     assert run(["report", str(workshop), "-o", str(out), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert {entry["label"] for entry in result["runs"]} == {"BC", "TD3+BC", "TD3+BC + DyDiff", "Diffuser"}
+    assert {entry["label"] for entry in result["runs"]} == {
+        "BC", "TD3+BC", "CQL", "IQL", "TD3+BC + DyDiff", "Diffuser",
+    }  # fmt: skip
     page = out.read_text()
     for summary in (read(workshop / algorithm) for algorithm in SETTINGS):
         assert summary["label"] in page
@@ -222,7 +227,7 @@ def test_the_demo_keeps_runs_that_are_finished_and_shows_them_on_one_page(
     assert run(["demo", "--out", str(out), "--dataset", ID, "--json"]) == 0
     printed = capsys.readouterr()
     result = json.loads(printed.out)
-    assert [summary["algorithm"] for summary in result["summaries"]] == list(SETTINGS)
+    assert [summary["algorithm"] for summary in result["summaries"]] == ["bc", "td3bc", "dydiff", "diffuser"]
     assert result["verdict"] == measured["verdict"]
     page = out / "report.html"
     assert result["report"] == str(page)
@@ -231,3 +236,67 @@ def test_the_demo_keeps_runs_that_are_finished_and_shows_them_on_one_page(
         assert f"{label}: already in" in printed.err
     after = contents(out)
     assert {name: after[name] for name in before} == before
+
+
+def test_sampling_is_another_evaluation_and_leaves_the_run_alone(copied, capsys):
+    folder = copied("iql")
+    before = contents(folder)
+    assert run(["evaluate", str(folder), "--episodes", "20", "--sample", "--json"]) == 0
+    sampled = json.loads(capsys.readouterr().out)
+    assert sampled["return"]["per_seed"] != read(folder)["return"]["per_seed"]
+    assert contents(folder) == before
+
+
+def test_off_policy_evaluation_stands_beside_the_truth(copied, capsys):
+    folder = copied("iql")
+    assert run(["evaluate", str(folder), "--fqe", "--fqe-steps", "10", "--episodes", "20", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == read(folder, "fqe.json")
+    for name in ("estimate", "true", "error"):
+        assert len(result[name]["per_seed"]) == 2
+    differences = np.subtract(result["estimate"]["per_seed"], result["true"]["per_seed"])
+    np.testing.assert_allclose(result["error"]["per_seed"], differences)
+
+
+def test_off_policy_evaluation_of_a_planner_says_why_it_cannot(copied, capsys):
+    assert run(["evaluate", str(copied("diffuser")), "--fqe"]) == 2
+    assert "without memory" in capsys.readouterr().err
+
+
+def test_an_exported_policy_acts_as_the_run_does(copied, capsys):
+    folder = copied("td3bc")
+    assert run(["export", str(folder), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["format"], result["observation_size"], result["action_size"]) == ("numpy", 4, 2)
+    observations = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    with np.load(result["path"]) as file:
+        found = numpy_act(dict(file), observations)
+    expected = [load_policy(folder).act(observation) for observation in observations]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "7"], "has no seed 7; choose one of 0"),
+        (["--batch-size", "0"], "batch_size must be at least 1, got 0"),
+        (["-o", "missing/policy.npz"], "the folder missing does not exist"),
+        (["-o", "taken.npz"], "taken.npz is there already"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_in_a_sentence(copied, arguments, message, capsys):
+    folder = copied("td3bc")
+    Path("taken.npz").write_bytes(b"mine")
+    assert run(["export", str(folder), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert Path("taken.npz").read_bytes() == b"mine"
+
+
+def test_a_planner_is_exported_as_a_program_and_not_for_numpy(copied, capsys):
+    folder = copied("diffuser")
+    assert run(["export", str(folder)]) == 2
+    assert "export it with --format stablehlo" in capsys.readouterr().err
+    assert run(["export", str(folder), "--format", "stablehlo"]) == 0
+    assert (folder / "policy.zip").read_bytes().startswith(b"PK")

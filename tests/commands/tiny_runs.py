@@ -8,6 +8,8 @@ SMALL = ["learner.width=8", "learner.depth=1", "batch_size=16"]
 SETTINGS = {
     "bc": ["steps=20", *SMALL],
     "td3bc": ["steps=20", *SMALL],
+    "cql": ["steps=20", "batch_size=16", "learner.base.width=8", "learner.base.depth=1", "learner.samples=2"],
+    "iql": ["steps=20", "rewards.return_range=100.0", *SMALL],
     "dydiff": [
         *SMALL, "steps=20", "epoch_steps=10", "dynamics_steps=10", "reward_steps=10", "inverse_steps=10",
         "world_model_steps=10", "rollouts=4", "horizon=16", "capacity=100", "dynamics.width=8", "dynamics.depth=1",
@@ -22,7 +24,7 @@ SETTINGS = {
 }  # fmt: skip
 EPISODES = 20
 """As many as an evaluation during training runs, so that one program serves both."""
-SEEDS = {"bc": 2, "td3bc": 1, "dydiff": 2, "diffuser": 1}
+SEEDS = {"bc": 2, "td3bc": 1, "cql": 1, "iql": 2, "dydiff": 2, "diffuser": 1}
 
 
 def train_arguments(algorithm: str, out: Path) -> list[str]:
