@@ -233,7 +233,9 @@ class OnlineRun:
             return False
         meta = json.loads((found[-1] / "progress.json").read_text())
         asked = json.loads(json.dumps(_table(self.settings))) | {"steps": meta["settings"]["steps"]}
-        if meta["task"] != self.task.id or meta["settings"] != asked:  # a longer training begins as a shorter one
+        if (
+            meta["task"] != self.task.id or meta["settings"] != asked
+        ):  # a longer training begins as a shorter one
             raise UsageError(
                 f"{self.folder} holds a training of {meta['task']} with {meta['settings']}; "
                 "resume it with its own settings, or choose another folder"
