@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torch_unet import TorchUNet
-from versus import arguments, compare
+from versus import compare, options_of
 
 from langevin.diffusion.constraints import unconstrained
 from langevin.diffusion.edm import EDM, edm_loss
@@ -32,7 +32,7 @@ TOLERANCE = 1e-4
 
 def main() -> None:
     """Check that both sides are the same network, then run the comparison."""
-    options = arguments("temporal U-Net training steps per second: Langevin against PyTorch eager")
+    options = options_of("temporal U-Net training steps per second: Langevin against PyTorch eager")
     windows = np.random.default_rng(0).normal(size=(WINDOWS, HORIZON, CHANNELS)).astype(np.float32)
     network = TemporalUNet(CHANNELS, CHANNELS, 32, (1, 2, 4), key=jax.random.key(0))
     print(f"largest difference of the outputs: {require_same_outputs(network):.1e}")

@@ -12,14 +12,18 @@ import torch
 from langevin.evaluation.speed import machine, matmul_peak, timed
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """The options every comparison has; sets PyTorch's threads to the cores this process may use."""
+def options_of(description: str, names: list[str] | None = None) -> argparse.Namespace:
+    """The options every comparison has, and which of `names` to run; gives PyTorch the cores this process may use."""
     parser = argparse.ArgumentParser(description=description)
+    if names:
+        parser.add_argument("names", nargs="*", default=names, help="which (default: all)")
     parser.add_argument("--repeats", type=int, default=15, help="repeats of each side, taken in turn")
     parser.add_argument("--updates", type=int, default=50, help="updates a repeat")
     options = parser.parse_args()
     if options.repeats < 1 or options.updates < 1:
         parser.error("--repeats and --updates must be at least 1")
+    if names and (unknown := set(options.names) - set(names)):
+        parser.error(f"{', '.join(unknown)} is none of {', '.join(names)}")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     return options
 

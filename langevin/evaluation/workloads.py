@@ -69,11 +69,11 @@ def update_flops(stage: Stage, data: Any) -> float:
     return matmul_flops(stage.update, state, data, {}, step=jnp.int32(0), key=key)
 
 
-def td3bc_stage(observation_size: int = 17, action_size: int = 6) -> tuple[Stage, Transitions]:
-    """TD3+BC with the official settings, and data; the default sizes are those of HalfCheetah."""
+def learner_stage(name: str, observation_size: int = 17, action_size: int = 6) -> tuple[Stage, Transitions]:
+    """A learner at its published settings, and data; the default sizes are those of HalfCheetah."""
     data = noise(observation_size, action_size)
     system = System(get_task(TASK), observation_size, action_size, data.action_low, data.action_high)
-    config = offline.with_learner(offline.OfflineConfig, TD3BC)(steps=1)
+    config = load_settings(name, None, "paper", "noise", {})
     return offline.stages(config, system)[0], offline.prepare(config, data)
 
 
@@ -161,12 +161,12 @@ def noise(observation_size: int, action_size: int, rows: int = ROWS) -> Trajecto
 
 WORKLOADS = {
     "td3bc": Workload(
-        "TD3+BC, one seed", "updates", lambda seeds: training_program(*td3bc_stage(), [0], 100)
+        "TD3+BC, one seed", "updates", lambda seeds: training_program(*learner_stage("td3bc"), [0], 100)
     ),
     "td3bc-seeds": Workload(
         "TD3+BC, seeds at once",
         "seed-updates",
-        lambda seeds: training_program(*td3bc_stage(), range(seeds), 100),
+        lambda seeds: training_program(*learner_stage("td3bc"), range(seeds), 100),
     ),
     "unet": Workload(
         "U-Net training", "updates", lambda seeds: training_program(*world_model_stage(), [0], 5)

@@ -8,8 +8,8 @@ from langevin.evaluation import workloads
 from langevin.evaluation.speed import FEWEST_REPEATS, Program, machine, matmul_flops, matmul_peak, measure
 from langevin.evaluation.workloads import (
     WORKLOADS,
+    learner_stage,
     noise,
-    td3bc_stage,
     training_program,
     update_flops,
 )
@@ -87,7 +87,7 @@ def test_an_update_of_td3bc_costs_the_papers_networks():
     # the actor back to its weights.
     improvement = actor + critic + critic + actor + hidden + width * action
     expected = 2 * batch * (targets + critics + improvement / 2)
-    assert update_flops(*td3bc_stage(observation, action)) == expected
+    assert update_flops(*learner_stage("td3bc", observation, action)) == expected
 
 
 def test_the_fast_convolution_costs_two_products_an_output_where_the_direct_one_costs_five():
