@@ -12,9 +12,10 @@ from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
 from langevin.errors import UsageError
-from langevin.experiments.runs import RunRequest, load_run, one_seed, require_algorithm, run
+from langevin.experiments.runs import RunRequest, load_run, one_seed, run
 from langevin.policies.base import Policy
 from langevin.progress import AbstractProgress
+from langevin.training.algorithms.registry import find_algorithm
 
 
 def train(
@@ -40,7 +41,7 @@ def train(
 
     **Raises:** `UsageError` for arguments or data that cannot be used, `LangevinError` when every seed diverged.
     """
-    require_algorithm(algorithm)
+    find_algorithm(algorithm)
     for name, value in (("seeds", seeds), ("episodes", episodes), ("steps", steps)):
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, got {value}")

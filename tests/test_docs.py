@@ -101,7 +101,12 @@ def test_commands_that_are_shown_can_be_read(command):
     read = tyro.cli(getattr(import_module(f"langevin.commands.{module}"), class_name), args=rest)
     if isinstance(read, Train):
         load_settings(
-            read.algorithm, read.base, read.preset, read.dataset, dict(map(parse_setting, read.set))
+            read.algorithm,
+            read.base,
+            read.preset,
+            read.dataset,
+            dict(map(parse_setting, read.set)),
+            read.transfer()[0],
         )
 
 

@@ -10,9 +10,10 @@ import tyro
 from rich.console import Console
 
 from langevin.errors import UsageError
-from langevin.experiments.runs import RunRequest, require_algorithm, run
+from langevin.experiments.runs import RunRequest, run
 from langevin.progress import BarProgress
 from langevin.report.table import print_results
+from langevin.training.algorithms.registry import TransferName, find_algorithm
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,21 @@ class Train:
     langevin train td3bc --dataset pointmaze/umaze-v0
     langevin train dydiff --dataset pointmaze/umaze-v0 --base td3bc --seeds 5 --steps 100000
     langevin train diffuser --dataset pointmaze/medium-v0 --out runs/planner
+    langevin train cql --dataset hopper/medium-expert-v0 --target-dataset hopper/leg_size/target-v0 --dara
+    langevin train bcq --dataset hopper/medium-expert-v0 --finetune-on hopper/leg_size/target-v0
     langevin train dydiff --dataset pointmaze/umaze-v0 --set strength=0.25 --set learner.alpha=1.0
     """
 
     algorithm: tyro.conf.Positional[str]
-    """bc, td3bc, dydiff or diffuser."""
+    """bc, td3bc, sac, cql, iql, bcq, bear, diffusion_ql, dydiff or diffuser."""
     dataset: str
     """Dataset id, or the path of a Minari dataset (see langevin data list)."""
+    target_dataset: str | None = None
+    """With --dara: data of the system that the policy is for; --dataset is then the source's."""
+    dara: bool = False
+    """Learn from source and target at once, the source's rewards less what the target would not allow."""
+    finetune_on: str | None = None
+    """A dataset of the system that the policy is for: learn from --dataset first, then from it."""
     base: str | None = None
     """The learner an add-on such as dydiff stands on (default td3bc)."""
     preset: str = "cpu"
@@ -51,7 +60,8 @@ class Train:
 
     def run(self) -> dict[str, Any]:
         """Train, evaluate, and print where the run folder is."""
-        require_algorithm(self.algorithm)
+        transfer, target = self.transfer()
+        find_algorithm(self.algorithm, transfer)
         for name, least in (("seeds", 1), ("episodes", 1), ("steps", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -62,8 +72,10 @@ class Train:
         request = RunRequest(
             algorithm=self.algorithm,
             dataset=self.dataset,
-            out=self.out or default_folder(self.algorithm, self.base, self.dataset),
+            out=self.out or default_folder(self.algorithm, self.base or transfer, target or self.dataset),
             base=self.base,
+            target_dataset=target,
+            transfer=transfer,
             preset=self.preset,
             seeds=tuple(range(self.seeds)),
             episodes=self.episodes,
@@ -83,6 +95,18 @@ class Train:
                 print_results([summary], console)
             console.print(f"The run is in {request.out}", highlight=False)
         return summary
+
+    def transfer(self) -> tuple[TransferName | None, str | None]:
+        """How to learn from two datasets, and the second of them."""
+        if self.dara and self.finetune_on:
+            raise UsageError("--dara and --finetune-on are two ways to use a target's data; choose one")
+        if self.dara != (self.target_dataset is not None):
+            raise UsageError(
+                "--dara and --target-dataset go together; give both, or --finetune-on to learn from one after the other"
+            )
+        if self.finetune_on:
+            return "finetune", self.finetune_on
+        return ("dara", self.target_dataset) if self.dara else (None, None)
 
 
 def default_folder(algorithm: str, base: str | None, dataset: str) -> Path:

@@ -77,7 +77,7 @@ class Gain:
             raise UsageError(f"--seeds must be at least 2, for an interval needs a spread; got {self.seeds}")
         trajectories = open_dataset(self.dataset)
         task = task_of(trajectories, self.dataset)
-        system = system_of(trajectories, task)
+        system = system_of(task, trajectories)
         names = ("steps", "dynamics_steps", "world_model_steps", "final_actions")
         overrides = {name: getattr(self, name) for name in names}
         config = load_settings("dydiff", "td3bc", "cpu", self.dataset, overrides)

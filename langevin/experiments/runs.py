@@ -1,6 +1,6 @@
 """A whole run: data in, a trained and evaluated run folder out; and back from a folder to its models."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from langevin.evaluation.episodes import Episodes, run_episodes
 from langevin.evaluation.scores import score_summary
 from langevin.policies.base import Policy
 from langevin.progress import AbstractProgress, SilentProgress
-from langevin.training.algorithms.registry import ALGORITHMS, label_of, load_settings
+from langevin.training.algorithms.registry import TransferName, find_algorithm, label_of, load_settings
 from langevin.training.algorithms.system import System, system_of
 from langevin.training.loop import train
 from langevin.training.presets import from_table, to_table
@@ -47,6 +47,9 @@ class RunRequest:
     """Evaluation episodes a seed at the end."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     resume: bool = False
+    target_dataset: str | None = None
+    transfer: TransferName | None = None
+    """How to learn from `dataset` and `target_dataset` both; the policy is for the target's task."""
 
 
 @dataclass(frozen=True)
@@ -75,24 +78,27 @@ def run(
     Raises UsageError for settings, data or a folder that cannot be used.
     """
     progress = progress or SilentProgress()
-    trajectories = trajectories or open_dataset(request.dataset, progress=progress)
-    task = task_of(trajectories, request.dataset)
-    system = system_of(trajectories, task)
-    algorithm = ALGORITHMS[request.algorithm]
+    datasets = [trajectories or open_dataset(request.dataset, progress=progress)]
+    if request.target_dataset is not None:
+        datasets.append(open_dataset(request.target_dataset, progress=progress))
+    trajectories = datasets[-1]
+    task = task_of(trajectories, request.target_dataset or request.dataset)
+    system = system_of(task, *datasets)
+    algorithm = find_algorithm(request.algorithm, request.transfer)
     if algorithm.takes_base and not task.has_simulator and trajectories.terminations.any():
         raise UsageError(
             f"{request.algorithm} must know when an imagined episode ends, and {request.dataset} has terminations "
             "of a system without a rule here; train bc or td3bc, which learn from the logged ones"
         )
     settings = load_settings(
-        request.algorithm, request.base, request.preset, request.dataset, request.overrides
+        request.algorithm, request.base, request.preset, request.dataset, request.overrides, request.transfer
     )
     stages = algorithm.stages(settings, system)
-    create_run_folder(request.out, run_config(request, settings, system, trajectories), resume=request.resume)
+    create_run_folder(request.out, run_config(request, settings, system, datasets), resume=request.resume)
     policy_steps = stages[-1].steps
     trained = train(
         stages,
-        algorithm.prepare(settings, trajectories),
+        algorithm.prepare(settings, *datasets),
         request.seeds,
         request.out,
         chunk_steps=CHUNK_STEPS,
@@ -111,8 +117,9 @@ def run(
         scores = {"episodes": request.episodes, **score_summary(episodes.returns, task)}
     summary = {
         "algorithm": request.algorithm,
-        "label": label_of(request.algorithm, request.base),
+        "label": label_of(request.algorithm, request.base, request.transfer),
         "dataset": request.dataset,
+        **({"target_dataset": request.target_dataset} if request.target_dataset else {}),
         "task": task.id,
         "preset": request.preset,
         "seeds": list(request.seeds),
@@ -139,10 +146,11 @@ def load_run(folder: Path) -> LoadedRun:
         np.asarray(config.action_low, np.float32),
         np.asarray(config.action_high, np.float32),
     )
-    algorithm = ALGORITHMS[config.algorithm]
+    algorithm = find_algorithm(config.algorithm, config.transfer)  # pyright: ignore[reportArgumentType]
     settings = from_table(algorithm.config_class(config.base), config.settings, str(folder))
     stages = algorithm.stages(settings, system)
-    data_like = algorithm.prepare(settings, system.blank_data(1_000))
+    blank = system.blank_data(1_000)
+    data_like = algorithm.prepare(settings, *[blank] * (2 if config.transfer else 1))
     return LoadedRun(config, settings, system, stages, load_results(folder, stages, data_like, config.seeds))
 
 
@@ -189,9 +197,11 @@ def evaluation_record(task: Task, episodes: Episodes, index: int) -> dict[str, f
     }
 
 
-def run_config(request: RunRequest, settings: Any, system: System, trajectories: Trajectories) -> RunConfig:
+def run_config(
+    request: RunRequest, settings: Any, system: System, datasets: Sequence[Trajectories]
+) -> RunConfig:
     """config.toml's content: everything needed to run it again."""
-    base = (request.base or "td3bc") if ALGORITHMS[request.algorithm].takes_base else None
+    base = (request.base or "td3bc") if find_algorithm(request.algorithm).takes_base else None
     return RunConfig(
         algorithm=request.algorithm,
         base=base,
@@ -204,7 +214,9 @@ def run_config(request: RunRequest, settings: Any, system: System, trajectories:
         action_size=system.action_size,
         action_low=tuple(map(float, system.action_low)),
         action_high=tuple(map(float, system.action_high)),
-        dataset_metadata=trajectories.metadata,
+        dataset_metadata=datasets[0].metadata,
+        target_dataset=request.target_dataset,
+        transfer=request.transfer,
         command=command_line(request, base),
     )
 
@@ -213,12 +225,10 @@ def command_line(request: RunRequest, base: str | None) -> str:
     """The command that makes this run; it stands in config.toml and on the report page."""
     words = [f"langevin train {request.algorithm} --dataset {request.dataset}"]
     words += [f"--base {base}"] if base else []
+    if request.transfer == "finetune":
+        words += [f"--finetune-on {request.target_dataset}"]
+    elif request.transfer == "dara":
+        words += [f"--target-dataset {request.target_dataset} --dara"]
     words += [f"--preset {request.preset} --seeds {len(request.seeds)} --episodes {request.episodes}"]
     words += [f"--set {key}={value}" for key, value in request.overrides.items()]
     return " ".join([*words, f"--out {request.out}"])
-
-
-def require_algorithm(name: str) -> None:
-    """Raises UsageError for a name that is not an algorithm."""
-    if name not in ALGORITHMS:
-        raise UsageError(f"there is no algorithm {name!r}; choose one of {', '.join(ALGORITHMS)}")

@@ -72,6 +72,10 @@ class RunConfig:
     """Action bounds per dimension, in the action's own units."""
     base: str | None = None
     """The learner an add-on stands on."""
+    target_dataset: str | None = None
+    """The dataset of the system that the policy is for, when it is not the one most was learned from."""
+    transfer: str | None = None
+    """How both datasets are learned from: finetune or dara."""
     command: str = ""
     """The command that makes this run."""
     dataset_metadata: dict[str, Any] = field(default_factory=dict)

@@ -19,6 +19,14 @@ def dataset(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def target_data(dataset) -> None:
+    """Another maze's data beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(dataset))
+        assert run(["data", "make", "pointmaze/medium-v0", "--transitions", "1000"]) == 0
+
+
+@pytest.fixture(scope="session")
 def workshop(dataset, tmp_path_factory) -> Path:
     """The folder of runs, one of every algorithm."""
     root = tmp_path_factory.mktemp("runs")

@@ -300,3 +300,45 @@ def test_a_planner_is_exported_as_a_program_and_not_for_numpy(copied, capsys):
     assert "export it with --format stablehlo" in capsys.readouterr().err
     assert run(["export", str(folder), "--format", "stablehlo"]) == 0
     assert (folder / "policy.zip").read_bytes().startswith(b"PK")
+
+
+TRANSFERS = {
+    "finetune": (["--finetune-on", "pointmaze/medium-v0", "--set", "finetune_steps=10"], "TD3+BC + fine-tuned"),
+    "dara": (
+        ["--target-dataset", "pointmaze/medium-v0", "--dara", "--set", "domain_steps=10",
+         "--set", "dara.classifiers.width=8"],
+        "TD3+BC + DARA",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_a_policy_learned_from_two_systems_is_for_the_second(at_work, target_data, transfer, capsys):
+    arguments, label = TRANSFERS[transfer]
+    command = [*train_arguments("td3bc", at_work / "out"), *arguments, "--json"]
+    assert run(command) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["label"], summary["dataset"], summary["target_dataset"]) == (
+        label,
+        ID,
+        "pointmaze/medium-v0",
+    )
+    assert summary["task"] == "pointmaze/medium"
+    assert run(["evaluate", str(at_work / "out"), "--episodes", "20", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["return"] == summary["return"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["td3bc", "--dara"], "--dara and --target-dataset go together"),
+        (["td3bc", "--target-dataset", ID], "--dara and --target-dataset go together"),
+        (["td3bc", "--dara", "--target-dataset", ID, "--finetune-on", ID], "two ways to use a target's data"),
+        (["diffuser", "--finetune-on", ID], "diffuser cannot learn from a source and a target"),
+        (["td3bc", "--finetune-on", "hopper/random-v0"], "hopper/random-v0"),
+    ],
+)
+def test_what_cannot_be_transferred_is_said_in_a_sentence(at_work, arguments, message, capsys):
+    assert run(["train", *arguments, "--dataset", ID, "--out", "out"]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("out").exists()

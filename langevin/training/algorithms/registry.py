@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from langevin.data.trajectories import Trajectories
 from langevin.errors import UsageError
 from langevin.policies.base import Learner
 from langevin.policies.bc import BC
@@ -16,6 +15,7 @@ from langevin.policies.iql import IQL
 from langevin.policies.sac import SAC
 from langevin.policies.td3bc import TD3BC
 from langevin.training.algorithms import diffuser, dydiff, offline
+from langevin.training.algorithms import transfer as transfers
 from langevin.training.algorithms.system import System
 from langevin.training.presets import load_preset, to_table
 from langevin.training.stage import Stage
@@ -29,8 +29,8 @@ class Algorithm:
     """The name people know it by."""
     config_class: Callable[[str | None], type]
     """The class of its settings, given the name of the base learner."""
-    prepare: Callable[[Any, Trajectories], Any]
-    """Settings and trajectories -> what its stages draw from, on the device."""
+    prepare: Callable[..., Any]
+    """Settings and trajectories (for a transfer a source's and a target's) -> what its stages draw from."""
     stages: Callable[[Any, System], list[Stage]]
     takes_base: bool = False
     """Whether it is an add-on over a base learner."""
@@ -78,14 +78,47 @@ ALGORITHMS = {
 }  # fmt: skip
 
 
+TransferName = Literal["finetune", "dara"]
+TRANSFERS: dict[TransferName, tuple[str, type, Callable[[Any, System], list[Stage]]]] = {
+    "finetune": ("fine-tuned", transfers.FineTuneConfig, transfers.finetune_stages),
+    "dara": ("DARA", transfers.DARAConfig, transfers.dara_stages),
+}
+
+
+def find_algorithm(name: str, transfer: TransferName | None = None) -> Algorithm:
+    """The algorithm of a name; with a transfer, its form that learns from a source and a target.
+
+    Raises UsageError for an unknown name, and for a transfer of what is not a learner of transitions.
+    """
+    if name not in ALGORITHMS:
+        raise UsageError(f"there is no algorithm {name!r}; choose one of {', '.join(ALGORITHMS)}")
+    if transfer is None:
+        return ALGORITHMS[name]
+    if name not in LEARNERS:
+        raise UsageError(
+            f"{name} cannot learn from a source and a target; choose one of {', '.join(LEARNERS)}"
+        )
+    label, config_class, stages = TRANSFERS[transfer]
+    return Algorithm(
+        f"{LABELS[name]} + {label}",
+        lambda base: transfers.with_transfer(offline_config(name), config_class),
+        transfers.prepare, stages,
+    )  # fmt: skip
+
+
 def load_settings(
-    name: str, base: str | None, preset: str, dataset_id: str, overrides: Mapping[str, Any]
+    name: str,
+    base: str | None,
+    preset: str,
+    dataset_id: str,
+    overrides: Mapping[str, Any],
+    transfer: TransferName | None = None,
 ) -> Any:
     """An algorithm's settings from its preset; an add-on's learner has its own preset's settings.
 
     Raises UsageError for an unknown preset or setting, and for a base where none fits or an unknown one.
     """
-    algorithm = ALGORITHMS[name]
+    algorithm = find_algorithm(name, transfer)
     if not algorithm.takes_base:
         if base is not None:
             raise UsageError(f"{name} takes no --base; only add-ons such as dydiff do")
@@ -98,7 +131,7 @@ def load_settings(
     return load_preset(algorithm.config_class(base), name, preset, dataset_id, below | dict(overrides))
 
 
-def label_of(name: str, base: str | None) -> str:
+def label_of(name: str, base: str | None, transfer: TransferName | None = None) -> str:
     """The name shown in tables, as "TD3+BC + DyDiff"."""
-    label = ALGORITHMS[name].label
+    label = find_algorithm(name, transfer).label
     return f"{LABELS[base or 'td3bc']} + {label}" if ALGORITHMS[name].takes_base else label

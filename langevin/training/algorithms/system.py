@@ -11,6 +11,7 @@ from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.data.trajectories import Trajectories
 from langevin.envs.tasks import Task
+from langevin.errors import UsageError
 from langevin.policies.base import SystemSpec
 
 
@@ -41,14 +42,26 @@ class System:
         )
 
 
-def system_of(trajectories: Trajectories, task: Task) -> System:
-    """The system a dataset was logged from."""
+def system_of(task: Task, *datasets: Trajectories) -> System:
+    """The system of a task, as wide in its actions as its datasets: a source's may reach further than the target's.
+
+    Raises UsageError when a source and a target have not the same dimensions.
+    """
+    first, *others = datasets
+    for other in others:
+        for name in ("observation", "action"):
+            sizes = [getattr(data, f"{name}_size") for data in (first, other)]
+            if sizes[0] != sizes[1]:
+                raise UsageError(
+                    f"the source has {sizes[0]} {name} dimensions and the target {sizes[1]}; "
+                    "choose datasets of one robot"
+                )
     return System(
         task,
-        trajectories.observation_size,
-        trajectories.action_size,
-        np.asarray(trajectories.action_low, np.float32),
-        np.asarray(trajectories.action_high, np.float32),
+        first.observation_size,
+        first.action_size,
+        np.min([data.action_low for data in datasets], axis=0).astype(np.float32),
+        np.max([data.action_high for data in datasets], axis=0).astype(np.float32),
     )
 
 
