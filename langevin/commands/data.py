@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from langevin.data.checks import Finding, find
 from langevin.data.endings import find_suspicious_ends
 from langevin.data.sources import open_dataset
+from langevin.data.sources.d4rl import published
 from langevin.data.sources.minari import (
     datasets_folder,
     list_datasets,
@@ -58,7 +59,7 @@ class ListDatasets:
             }
             for dataset_id in sorted({*makeable, *on_disk})
         }
-        result = {"folder": str(datasets_folder()), "datasets": entries}
+        result = {"folder": str(datasets_folder()), "datasets": entries, "d4rl": sorted(published())}
         if self.json:
             return _print_json(result)
         table = Table(
@@ -73,6 +74,11 @@ class ListDatasets:
         console.print(table)
         console.print(
             f"On disk: transitions in episodes, kept in {datasets_folder()} (set MINARI_DATASETS_PATH to move them)."
+        )
+        console.print(
+            f"Downloaded when named: minari:ID of Minari's server, and {len(result['d4rl'])} of D4RL's, as "
+            "d4rl:hopper-medium-v2 (--json lists them).",
+            highlight=False,
         )
         return result
 
