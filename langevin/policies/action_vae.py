@@ -88,10 +88,3 @@ def latents(vae: ActionVAE, shape: tuple[int, ...], *, key: PRNGKeyArray) -> Flo
     """Standard normal latents, clipped to where the decoder is sure."""
     drawn = jax.random.normal(key, (*shape, vae.latent_size))
     return jnp.clip(drawn, -LATENT_CLIP, LATENT_CLIP)
-
-
-def soft_clipped_minimum(
-    values: Float[Array, "critics *batch"], minimum_weight: float
-) -> Float[Array, "*batch"]:
-    """lambda min_i Q_i + (1 - lambda) max_i Q_i (BCQ, Eq. 13)."""
-    return minimum_weight * values.min(axis=0) + (1 - minimum_weight) * values.max(axis=0)

@@ -13,9 +13,9 @@ from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.nets.ensemble import Ensemble
 from langevin.nets.mlp import MLP
-from langevin.policies.action_vae import ActionVAE, latents, make_action_vae, soft_clipped_minimum
+from langevin.policies.action_vae import ActionVAE, latents, make_action_vae
 from langevin.policies.base import Learner, Metrics, Policy, SystemSpec
-from langevin.policies.critics import action_values, make_critics
+from langevin.policies.critics import action_values, bellman_loss, best_of, make_critics, soft_clipped_minimum
 from langevin.policies.optimization import apply_gradient, init_optimizer, move_towards
 
 
@@ -104,18 +104,6 @@ class BCQ(Learner):
         best = values.reshape(-1, self.candidates).max(axis=1)
         return batch.rewards + self.discount * (1 - batch.terminations) * best
 
-    def critic_loss(
-        self,
-        critics: Ensemble,
-        batch: Transitions,
-        observations: Float[Array, "batch observation"],
-        targets: Float[Array, " batch"],
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """sum_i mean (Q_i(s, a) - y)^2."""
-        values = action_values(critics, observations, batch.actions)
-        loss = jnp.mean((values - targets) ** 2, axis=1).sum()
-        return loss, {"critic/loss": loss, "critic/value": values.mean()}
-
     def perturbation_loss(
         self,
         perturbation: Perturbation,
@@ -142,7 +130,7 @@ class BCQ(Learner):
         state = eqx.tree_at(lambda s: (s.vae, s.vae_optimizer), state, (vae, vae_optimizer))
 
         targets = jax.lax.stop_gradient(self.targets(state, batch, key=target_key))
-        gradient, metrics = eqx.filter_grad(self.critic_loss, has_aux=True)(
+        gradient, metrics = eqx.filter_grad(bellman_loss, has_aux=True)(
             state.critics, batch, observations, targets
         )
         critics, critic_optimizer = apply_gradient(
@@ -190,8 +178,7 @@ class BCQPolicy(Policy):
         """argmax_j Q_1(s, a_j) (Eq. 11)."""
         repeated = jnp.repeat(self.normalizer.normalize(observations), self.candidates, axis=0)
         actions = proposed_actions(self.vae, self.perturbation, repeated, key=key)
-        values = action_values(self.critics, repeated, actions)[0].reshape(-1, self.candidates)
-        return best_of(actions.reshape(*values.shape, -1), values), None
+        return best_of(actions, action_values(self.critics, repeated, actions)[0], self.candidates), None
 
 
 def proposed_actions(
@@ -204,10 +191,3 @@ def proposed_actions(
     """One perturbed action of the generative model for every observation."""
     decoded = jax.vmap(vae.decode)(observations, latents(vae, observations.shape[:1], key=key))
     return jax.vmap(perturbation)(observations, decoded)
-
-
-def best_of(
-    actions: Float[Array, "batch candidates action"], values: Float[Array, "batch candidates"]
-) -> Float[Array, "batch action"]:
-    """The candidate of highest value in each row."""
-    return jnp.take_along_axis(actions, values.argmax(axis=1)[:, None, None], axis=1)[:, 0]

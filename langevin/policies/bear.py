@@ -16,10 +16,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.nets.ensemble import Ensemble
-from langevin.policies.action_vae import ActionVAE, latents, make_action_vae, soft_clipped_minimum
+from langevin.policies.action_vae import ActionVAE, latents, make_action_vae
 from langevin.policies.base import Learner, Metrics, Policy, SystemSpec
-from langevin.policies.bcq import best_of
-from langevin.policies.critics import action_values, make_critics
+from langevin.policies.critics import action_values, bellman_loss, best_of, make_critics, soft_clipped_minimum
 from langevin.policies.gaussian import SquashedGaussianActor, make_gaussian_actor, sample_actions
 from langevin.policies.optimization import apply_gradient, init_optimizer, move_towards
 
@@ -128,18 +127,6 @@ class BEAR(Learner):
         best = values.reshape(-1, self.candidates).max(axis=1)
         return batch.rewards + self.discount * (1 - batch.terminations) * best
 
-    def critic_loss(
-        self,
-        critics: Ensemble,
-        batch: Transitions,
-        observations: Float[Array, "batch observation"],
-        targets: Float[Array, " batch"],
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """sum_i mean (Q_i(s, a) - y)^2."""
-        values = action_values(critics, observations, batch.actions)
-        loss = jnp.mean((values - targets) ** 2, axis=1).sum()
-        return loss, {"critic/loss": loss, "critic/value": values.mean()}
-
     def discrepancies(
         self,
         actor: SquashedGaussianActor,
@@ -189,7 +176,7 @@ class BEAR(Learner):
         vae, vae_optimizer = apply_gradient(self.critic_optimizer, state.vae, gradient, state.vae_optimizer)
 
         targets = jax.lax.stop_gradient(self.targets(state, batch, key=target_key))
-        gradient, metrics = eqx.filter_grad(self.critic_loss, has_aux=True)(
+        gradient, metrics = eqx.filter_grad(bellman_loss, has_aux=True)(
             state.critics, batch, observations, targets
         )
         critics, critic_optimizer = apply_gradient(
@@ -245,5 +232,4 @@ class BEARPolicy(Policy):
         """argmax_j Q_1(s, a_j), a_j ~ pi (Section 5)."""
         repeated = jnp.repeat(self.normalizer.normalize(observations), self.candidates, axis=0)
         actions, _ = sample_actions(self.actor, repeated, key=key)
-        values = action_values(self.critics, repeated, actions)[0].reshape(-1, self.candidates)
-        return best_of(actions.reshape(*values.shape, -1), values), None
+        return best_of(actions, action_values(self.critics, repeated, actions)[0], self.candidates), None

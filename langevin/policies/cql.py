@@ -16,7 +16,7 @@ from langevin.policies.base import Learner, Metrics, SystemSpec
 from langevin.policies.critics import action_values
 from langevin.policies.gaussian import GaussianPolicy, SquashedGaussianActor, sample_actions
 from langevin.policies.optimization import apply_gradient
-from langevin.policies.sac import SAC, SACState
+from langevin.policies.sac import SAC, SACState, soft_bellman_loss
 
 LARGEST_MULTIPLIER = 1e6
 
@@ -113,7 +113,7 @@ class CQL(Learner):
         penalties = self.weight * self.penalty(
             critics, state.base.actor, observations, next_observations, batch.actions, key=key
         )
-        loss, metrics = self.base.critic_loss(critics, batch, observations, targets)
+        loss, metrics = soft_bellman_loss(critics, batch, observations, targets)
         if self.gap is not None:
             penalties = penalties - self.gap
         total = loss + (_multiplier(state.log_multiplier) * penalties).sum()

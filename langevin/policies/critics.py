@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from langevin.data.sampling import Transitions
 from langevin.nets.ensemble import Ensemble
 from langevin.nets.mlp import MLP
-from langevin.policies.base import SystemSpec
+from langevin.policies.base import Metrics, SystemSpec
 
 
 def make_critics(
@@ -25,3 +26,31 @@ def action_values(
     """Q_i(s, a) of every critic."""
     inputs = jnp.concatenate([observations, actions], axis=-1)
     return jax.vmap(critics, out_axes=1)(inputs)[..., 0]
+
+
+def bellman_loss(
+    critics: Ensemble,
+    batch: Transitions,
+    observations: Float[Array, "batch observation"],
+    targets: Float[Array, " batch"],
+) -> tuple[Float[Array, ""], Metrics]:
+    """sum_i mean (Q_i(s, a) - y)^2, observations z-scored; beside it what to log."""
+    values = action_values(critics, observations, batch.actions)
+    loss = jnp.mean((values - targets) ** 2, axis=1).sum()
+    return loss, {"critic/loss": loss, "critic/value": values.mean()}
+
+
+def soft_clipped_minimum(
+    values: Float[Array, "critics *batch"], minimum_weight: float
+) -> Float[Array, "*batch"]:
+    """lambda min_i Q_i + (1 - lambda) max_i Q_i (BCQ, Eq. 13)."""
+    return minimum_weight * values.min(axis=0) + (1 - minimum_weight) * values.max(axis=0)
+
+
+def best_of(
+    actions: Float[Array, "rows action"], values: Float[Array, " rows"], candidates: int
+) -> Float[Array, "batch action"]:
+    """The action of highest value among every `candidates` rows that stand together."""
+    chosen = values.reshape(-1, candidates).argmax(axis=1)
+    grouped = actions.reshape(len(chosen), candidates, -1)
+    return jnp.take_along_axis(grouped, chosen[:, None, None], axis=1)[:, 0]

@@ -19,7 +19,7 @@ from langevin.nets.embeddings import SinusoidalEmbedding
 from langevin.nets.ensemble import Ensemble
 from langevin.nets.mlp import MLP
 from langevin.policies.base import Learner, Metrics, Policy, SystemSpec
-from langevin.policies.critics import action_values, make_critics
+from langevin.policies.critics import action_values, bellman_loss, make_critics
 from langevin.policies.optimization import apply_gradient, init_optimizer, move_towards
 
 TIME_SIZE = 16
@@ -146,18 +146,6 @@ class DiffusionQL(Learner):
         values = action_values(state.target_critics, next_observations, next_actions).min(axis=0)
         return batch.rewards + self.discount * (1 - batch.terminations) * values
 
-    def critic_loss(
-        self,
-        critics: Ensemble,
-        batch: Transitions,
-        observations: Float[Array, "batch observation"],
-        targets: Float[Array, " batch"],
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """sum_i mean (Q_i(s, a) - y)^2 (Eq. 4)."""
-        values = action_values(critics, observations, batch.actions)
-        loss = jnp.mean((values - targets) ** 2, axis=1).sum()
-        return loss, {"critic/loss": loss, "critic/value": values.mean()}
-
     def actor_loss(
         self,
         actor: DiffusionActor,
@@ -196,7 +184,7 @@ class DiffusionQL(Learner):
         target_key, actor_key = jax.random.split(key)
         observations = state.normalizer.normalize(batch.observations)
         targets = jax.lax.stop_gradient(self.targets(state, batch, key=target_key))
-        gradient, critic_metrics = eqx.filter_grad(self.critic_loss, has_aux=True)(
+        gradient, critic_metrics = eqx.filter_grad(bellman_loss, has_aux=True)(
             state.critics, batch, observations, targets
         )
         critics, critic_optimizer = apply_gradient(

@@ -15,7 +15,7 @@ from langevin.data.sampling import Transitions
 from langevin.nets.ensemble import Ensemble
 from langevin.nets.mlp import MLP
 from langevin.policies.base import Learner, Metrics, SystemSpec
-from langevin.policies.critics import action_values, make_critics
+from langevin.policies.critics import action_values, bellman_loss, make_critics
 from langevin.policies.gaussian import BoundedMeanActor, GaussianPolicy, make_bounded_mean_actor
 from langevin.policies.optimization import apply_gradient, cosine_adam, init_optimizer, move_towards
 
@@ -90,19 +90,12 @@ class IQL(Learner):
         loss = jnp.mean(weights * difference**2)
         return loss, {"value/loss": loss, "value/value": values.mean()}
 
-    def critic_loss(
-        self,
-        critics: Ensemble,
-        value: MLP,
-        normalizer: GaussianNormalizer,
-        batch: Transitions,
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """sum_i mean (r + gamma (1 - terminal) V(s') - Q_i(s, a))^2 (Eq. 6)."""
+    def targets(
+        self, value: MLP, normalizer: GaussianNormalizer, batch: Transitions
+    ) -> Float[Array, " batch"]:
+        """y = r + gamma (1 - terminal) V(s') (Eq. 6)."""
         next_values = jax.vmap(value)(normalizer.normalize(batch.next_observations))[:, 0]
-        targets = batch.rewards + self.discount * (1 - batch.terminations) * next_values
-        values = action_values(critics, normalizer.normalize(batch.observations), batch.actions)
-        loss = jnp.mean((values - targets) ** 2, axis=1).sum()
-        return loss, {"critic/loss": loss, "critic/value": values.mean()}
+        return batch.rewards + self.discount * (1 - batch.terminations) * next_values
 
     def actor_loss(
         self,
@@ -136,8 +129,9 @@ class IQL(Learner):
             self.actor_optimizer, state.actor, gradient, state.actor_optimizer
         )
 
-        gradient, critic_metrics = eqx.filter_grad(self.critic_loss, has_aux=True)(
-            state.critics, value, state.normalizer, batch
+        targets = self.targets(value, state.normalizer, batch)
+        gradient, critic_metrics = eqx.filter_grad(bellman_loss, has_aux=True)(
+            state.critics, batch, observations, targets
         )
         critics, critic_optimizer = apply_gradient(
             self.optimizer, state.critics, gradient, state.critic_optimizer

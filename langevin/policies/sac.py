@@ -14,7 +14,7 @@ from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.nets.ensemble import Ensemble
 from langevin.policies.base import Learner, Metrics, SystemSpec
-from langevin.policies.critics import action_values, make_critics
+from langevin.policies.critics import action_values, bellman_loss, make_critics
 from langevin.policies.gaussian import (
     GaussianPolicy,
     SquashedGaussianActor,
@@ -90,18 +90,6 @@ class SAC(Learner):
             values = values - jnp.exp(state.log_temperature) * log_probs
         return batch.rewards + self.discount * (1 - batch.terminations) * values
 
-    def critic_loss(
-        self,
-        critics: Ensemble,
-        batch: Transitions,
-        observations: Float[Array, "batch observation"],
-        targets: Float[Array, " batch"],
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """sum_i mean (Q_i(s, a) - y)^2 / 2 (Eq. 5)."""
-        values = action_values(critics, observations, batch.actions)
-        loss = 0.5 * jnp.mean((values - targets) ** 2, axis=1).sum()
-        return loss, {"critic/loss": loss, "critic/value": values.mean()}
-
     def actor_loss(
         self,
         actor: SquashedGaussianActor,
@@ -129,7 +117,7 @@ class SAC(Learner):
         target_key, actor_key = jax.random.split(key)
         observations = state.normalizer.normalize(batch.observations)
         targets = jax.lax.stop_gradient(self.targets(state, batch, key=target_key))
-        gradient, metrics = eqx.filter_grad(self.critic_loss, has_aux=True)(
+        gradient, metrics = eqx.filter_grad(soft_bellman_loss, has_aux=True)(
             state.critics, batch, observations, targets
         )
         state, actor_metrics = self.improve(state, gradient, observations, key=actor_key)
@@ -174,3 +162,14 @@ class SAC(Learner):
     def policy(self, state: SACState) -> GaussianPolicy:
         """The actor, acting by samples."""
         return GaussianPolicy(state.actor, state.normalizer)
+
+
+def soft_bellman_loss(
+    critics: Ensemble,
+    batch: Transitions,
+    observations: Float[Array, "batch observation"],
+    targets: Float[Array, " batch"],
+) -> tuple[Float[Array, ""], Metrics]:
+    """sum_i mean (Q_i(s, a) - y)^2 / 2 (Eq. 5)."""
+    loss, metrics = bellman_loss(critics, batch, observations, targets)
+    return loss / 2, metrics

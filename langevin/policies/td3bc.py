@@ -15,7 +15,7 @@ from langevin.data.sampling import Transitions
 from langevin.nets.ensemble import Ensemble
 from langevin.policies.actors import DeterministicActor, DeterministicPolicy, make_actor
 from langevin.policies.base import Learner, Metrics, SystemSpec
-from langevin.policies.critics import action_values, make_critics
+from langevin.policies.critics import action_values, bellman_loss, make_critics
 from langevin.policies.optimization import apply_gradient, init_optimizer, move_towards
 
 
@@ -81,18 +81,6 @@ class TD3BC(Learner):
         next_values = action_values(state.target_critics, next_observations, next_actions).min(axis=0)
         return batch.rewards + self.discount * (1 - batch.terminations) * next_values
 
-    def critic_loss(
-        self,
-        critics: Ensemble,
-        batch: Transitions,
-        observations: Float[Array, "batch observation"],
-        targets: Float[Array, " batch"],
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """sum_i mean (Q_i(s, a) - y)^2."""
-        values = action_values(critics, observations, batch.actions)
-        loss = jnp.mean((values - targets) ** 2, axis=1).sum()
-        return loss, {"critic/loss": loss, "critic/value": values.mean()}
-
     def actor_loss(
         self,
         actor: DeterministicActor,
@@ -115,7 +103,7 @@ class TD3BC(Learner):
         """One critic step, and at every `policy_delay`-th step one of actor and targets."""
         observations = state.normalizer.normalize(batch.observations)
         targets = jax.lax.stop_gradient(self.targets(state, batch, key=key))
-        gradient, critic_metrics = eqx.filter_grad(self.critic_loss, has_aux=True)(
+        gradient, critic_metrics = eqx.filter_grad(bellman_loss, has_aux=True)(
             state.critics, batch, observations, targets
         )
         critics, critic_optimizer = apply_gradient(

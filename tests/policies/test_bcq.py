@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from langevin.policies.action_vae import latents, soft_clipped_minimum
-from langevin.policies.bcq import BCQ, best_of
+from langevin.policies.action_vae import latents
+from langevin.policies.bcq import BCQ
+from langevin.policies.critics import bellman_loss, best_of, soft_clipped_minimum
 from tests.policies import by_hand
 
 LEARNER = BCQ(width=8, depth=1, vae_width=8, candidates=3)
@@ -48,7 +49,7 @@ def test_critic_and_perturbation_losses_equal_their_formulas(state, batch):
     x, targets = by_hand.standard(batch.observations), np.arange(by_hand.ROWS, dtype=np.float32)
     observations = jnp.asarray(x, jnp.float32)
     expected = ((by_hand.values(state.critics, x, np.asarray(batch.actions)) - targets) ** 2).mean(1).sum()
-    loss, _ = LEARNER.critic_loss(state.critics, batch, observations, jnp.asarray(targets))
+    loss, _ = bellman_loss(state.critics, batch, observations, jnp.asarray(targets))
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     actions = proposals(state, state.perturbation, x, KEY)
     loss = LEARNER.perturbation_loss(state.perturbation, state.vae, state.critics, observations, key=KEY)
@@ -81,8 +82,8 @@ def test_soft_clipping_weighs_the_smaller_value():
 
 
 def test_the_best_candidate_of_each_row_is_taken():
-    actions = jnp.arange(12.0).reshape(2, 3, 2)
-    found = best_of(actions, jnp.array([[0.0, 2.0, 1.0], [5.0, 2.0, 1.0]]))
+    actions = jnp.arange(12.0).reshape(6, 2)
+    found = best_of(actions, jnp.array([0.0, 2.0, 1.0, 5.0, 2.0, 1.0]), 3)
     np.testing.assert_array_equal(found, [[2, 3], [6, 7]])
 
 
