@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from langevin.errors import UsageError
 from langevin.experiments.runs import RunRequest, load_run, one_seed, run
-from langevin.policies.base import Policy
+from langevin.policies.base import Policy, heeds_rewards
 from langevin.progress import AbstractProgress
 from langevin.training.algorithms.registry import find_algorithm
 
@@ -103,7 +103,30 @@ class Controller:
         self._steps += 1
         return np.asarray(actions, np.float32).reshape(*array.shape[:-1], -1)
 
+    def observe(self, rewards: ArrayLike | float) -> None:
+        """Tell the policy what its last actions earned: one reward, or one for each system of the batch.
+
+        A policy that was commanded a return (`decision_transformer`) or that reads past rewards
+        (`trajectory_transformer`) wants it after each step; for any other it does nothing and costs nothing.
+
+        **Raises:** `UsageError` before the episode's first action, and for a wrong shape, NaN or infinite values.
+        """
+        if self._batch_shape is None:
+            raise UsageError("rewards are earned by actions; call act() before observe()")
+        array = np.asarray(rewards, np.float32)
+        if array.shape != self._batch_shape[:-1]:
+            raise UsageError(f"rewards must have shape {self._batch_shape[:-1]}, got {array.shape}")
+        if not np.isfinite(array).all():
+            raise UsageError(f"rewards must be finite, got {array}")
+        if heeds_rewards(self._policy):
+            self._memory = _observe(self._policy, self._memory, jnp.asarray(array.reshape(-1)))
+
 
 @eqx.filter_jit
 def _act(policy: Policy, observations: Any, memory: Any, key: Any) -> tuple[Any, Any]:
     return policy.act(observations, memory, key=key)
+
+
+@eqx.filter_jit
+def _observe(policy: Policy, memory: Any, rewards: Any) -> Any:
+    return policy.observe(memory, rewards)

@@ -77,6 +77,32 @@ def test_a_controller_refuses_what_is_not_an_observation(cloned):
         langevin.load_policy(cloned[0], seed=2)
 
 
+def test_a_controller_tells_a_commanded_policy_what_was_earned(tank, tmp_path):
+    """Two systems alike until one of them has earned far more than the other: then they are driven differently."""
+    small = {"learner.width": 8, "learner.layers": 1, "learner.context": 3, "batch_size": 8}
+    langevin.train("decision_transformer", tank, tmp_path / "run", seeds=1, steps=2, settings=small)
+    policy = langevin.load_policy(tmp_path / "run")
+    levels = np.full((2, 1), 0.5, np.float32)
+    with pytest.raises(langevin.UsageError, match=r"call act\(\) before observe\(\)"):
+        policy.observe([0.0, 0.0])
+    first = policy.act(levels)
+    np.testing.assert_array_equal(first[0], first[1])
+    with pytest.raises(langevin.UsageError, match=r"shape \(2,\), got \(3,\)"):
+        policy.observe([0.0, 0.0, 0.0])
+    with pytest.raises(langevin.UsageError, match="must be finite"):
+        policy.observe([0.0, np.nan])
+    policy.observe([0.0, 50.0])
+    second = policy.act(levels)
+    assert abs(second[0] - second[1]) > 1e-5
+
+
+def test_telling_rewards_to_a_policy_without_memory_changes_nothing(cloned):
+    policy = langevin.load_policy(cloned[0])
+    before = policy.act([1.0])
+    policy.observe(3.0)
+    np.testing.assert_array_equal(policy.act([1.0]), before)
+
+
 def test_commands_on_a_logged_run_say_that_there_is_no_simulator(cloned, capsys):
     folder = str(cloned[0])
     assert command(["evaluate", folder, "--episodes", "2"]) == 2

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from langevin.envs.stepping import make_simulator
 from langevin.envs.tasks import Task
-from langevin.policies.base import Policy
+from langevin.policies.base import Policy, heeds_rewards
 from langevin.progress import AbstractProgress, SilentProgress
 
 
@@ -53,6 +53,14 @@ def act_all(
     return jax.lax.map(one, (arrays, observations, memories, keys))
 
 
+@eqx.filter_jit
+def observe_all(policies: Policy, memories: Any, rewards: Float[Array, "seeds batch"]) -> Any:
+    """Every seed's policy told of what its last actions earned."""
+    return eqx.filter_vmap(lambda policy, memory, earned: policy.observe(memory, earned))(
+        policies, memories, rewards
+    )
+
+
 def run_episodes(
     policies: Policy,
     task: Task,
@@ -88,6 +96,9 @@ def run_episodes(
             actions, memories = act_all(policies, shaped, memories, keys)
             first_memories = memories if step == 0 else first_memories
             observations, rewards, terminations = simulator.step(np.asarray(actions).reshape(batch, -1))
+            if heeds_rewards(policies):
+                earned = jnp.asarray(rewards, jnp.float32).reshape(seeds, episodes)
+                memories = observe_all(policies, memories, earned)
             returns += discount**step * np.where(running, rewards, 0.0)
             lengths += running
             if keep_observations:

@@ -104,7 +104,7 @@ def run(
         chunk_steps=CHUNK_STEPS,
         evaluate=evaluator(task, len(request.seeds)) if task.has_simulator else None,
         evaluate_every=max(policy_steps // LEARNING_CURVE_POINTS // CHUNK_STEPS, 1) * CHUNK_STEPS
-        if request.algorithm != "diffuser" else None,
+        if not algorithm.slow_to_act else None,
         resume=request.resume,
         progress=progress,
     )  # fmt: skip

@@ -6,6 +6,8 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from langevin.nets.dropout import dropout, split_or_none
+
 
 class Linear(eqx.Module):
     """`x W + b`, with `W` stored (in, out).
@@ -33,15 +35,17 @@ class Linear(eqx.Module):
 class MLP(eqx.Module):
     """`depth` hidden layers of `width` units, each followed by `activation`, then a linear output.
 
-    `MLP(17, 6, 256, 2, jax.nn.relu, key=key)` is the actor of TD3+BC (before its tanh).
+    `MLP(17, 6, 256, 2, jax.nn.relu, key=key)` is the actor of TD3+BC (before its tanh). `dropout`: share of the
+    hidden units that is dropped when a key is given.
     """
 
     layers: tuple[Linear, ...]
     activation: Callable = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
 
     def __init__(
         self, in_size: int, out_size: int, width: int, depth: int, activation: Callable = jax.nn.relu,
-        *, key: PRNGKeyArray,
+        dropout: float = 0.0, *, key: PRNGKeyArray,
     ):  # fmt: skip
         sizes = [in_size, *[width] * depth, out_size]
         keys = jax.random.split(key, depth + 1)
@@ -50,9 +54,10 @@ class MLP(eqx.Module):
             for size, next_size, layer_key in zip(sizes[:-1], sizes[1:], keys, strict=True)
         )
         self.activation = activation
+        self.dropout = dropout
 
-    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+    def __call__(self, x: Float[Array, " in"], *, key: PRNGKeyArray | None = None) -> Float[Array, " out"]:
         *hidden, last = self.layers
-        for layer in hidden:
-            x = self.activation(layer(x))
+        for layer, layer_key in zip(hidden, split_or_none(key, len(hidden)), strict=True):
+            x = dropout(self.activation(layer(x)), self.dropout, layer_key)
         return last(x)

@@ -32,3 +32,21 @@ class GroupNorm(eqx.Module):
         the few channels of a group."""
         means = x.mean(0).reshape(self.groups, -1).mean(1)
         return jnp.repeat(means, x.shape[1] // self.groups)
+
+
+class LayerNorm(eqx.Module):
+    """Zero mean and unit variance over the channels of each token, then scale and shift (Ba et al. 2016, Eq. 4)."""
+
+    scale: Float[Array, " channels"]
+    shift: Float[Array, " channels"]
+    epsilon: float = eqx.field(static=True)
+
+    def __init__(self, channels: int, epsilon: float = 1e-5):
+        self.scale = jnp.ones(channels)
+        self.shift = jnp.zeros(channels)
+        self.epsilon = epsilon
+
+    def __call__(self, x: Float[Array, "*tokens channels"]) -> Float[Array, "*tokens channels"]:
+        centered = x - x.mean(axis=-1, keepdims=True)
+        variance = jnp.square(centered).mean(axis=-1, keepdims=True)
+        return centered / jnp.sqrt(variance + self.epsilon) * self.scale + self.shift

@@ -40,6 +40,15 @@ class Policy(eqx.Module):
     ) -> tuple[Float[Array, "batch action"], Any]:
         """Actions for the current observations, and the memory to hand in at the next step."""
 
+    def observe(self, memory: Any, rewards: Float[Array, " batch"]) -> Any:
+        """The memory after the rewards that the last actions really earned, in reward units.
+
+        Does nothing here: what to do next follows from observations for nearly every policy. One that was commanded a
+        return must take off what it has earned, and one that reads past transitions must know their rewards; a policy
+        in a world without rewards, or that is not told of them, acts all the same.
+        """
+        return memory
+
     def greedy(self) -> "Policy":
         """The policy to be judged by: the mode of a stochastic one, a deterministic one as it is."""
         return self
@@ -49,6 +58,11 @@ class Policy(eqx.Module):
     ) -> Float[Array, " batch"]:
         """Log density of raw actions. Raises NoDensityError for a policy that has none."""
         raise NoDensityError(f"{type(self).__name__} has no density, so it has no log_prob")
+
+
+def heeds_rewards(policy: Policy) -> bool:
+    """Whether `observe` does anything, so that nothing is compiled or run where it does not."""
+    return type(policy).observe is not Policy.observe
 
 
 class Learner(eqx.Module):

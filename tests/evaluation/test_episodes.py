@@ -12,7 +12,7 @@ import pytest
 from langevin.envs.stepping import make_simulator
 from langevin.envs.tasks import get_task
 from langevin.evaluation.episodes import run_episodes
-from langevin.policies.base import Policy
+from langevin.policies.base import Policy, heeds_rewards
 
 SEEDS, EPISODES, STEPS = 3, 4, 60
 
@@ -126,3 +126,50 @@ def test_when_all_have_ended_nothing_is_stepped_further(task):
     found = run_episodes(policies(), at_once, seeds=SEEDS, episodes=2, seed=0, keep_observations=True)
     assert (found.lengths == 1).all()
     assert found.observations.shape == (SEEDS, 2, 2, 4)
+
+
+class Earner(Policy):
+    """Stands still, and remembers what it is told of."""
+
+    unit: Any
+
+    def start(self, batch_size):
+        return jnp.zeros(batch_size), jnp.zeros((batch_size, 2))
+
+    def act(self, observations, memory, *, key):
+        told, _ = memory
+        return 0 * observations[:, :2] + 0.1 * told[:, None] / (1 + jnp.abs(told[:, None])), (
+            told,
+            observations[:, :2],
+        )
+
+    def observe(self, memory, rewards):
+        told, at = memory
+        return told + self.unit * rewards, at
+
+
+def test_a_policy_is_told_of_each_reward_of_its_own_systems_and_acts_on_it(task):
+    """By hand, one system at a time; seeds that take rewards by another sign are driven the other way."""
+    units = jnp.array([1.0, -1.0])
+    earners = eqx.filter_vmap(Earner)(units)
+    short = dataclasses.replace(task, max_steps=10)
+    found = run_episodes(earners, short, seeds=2, episodes=2, seed=3)
+    starts = make_simulator(short, 4).reset(np.random.default_rng(3)).reshape(2, 2, 4)
+    for seed, episode in np.ndindex(2, 2):
+        simulator = make_simulator(short, 1, threads=1)
+        simulator.set_state(starts[seed, episode][None])
+        told, total = 0.0, 0.0
+        for _ in range(10):
+            force = np.full((1, 2), 0.1 * told / (1 + abs(told)), np.float32)
+            _, reward, termination = simulator.step(force)
+            told, total = told + float(units[seed] * reward[0]), total + float(reward[0])
+            if termination[0]:
+                break
+        assert told != 0
+        np.testing.assert_allclose(found.returns[seed, episode], total, rtol=1e-4)
+
+
+def test_a_policy_that_does_not_heed_rewards_is_told_nothing(task, monkeypatch):
+    monkeypatch.setattr("langevin.evaluation.episodes.observe_all", None)
+    assert not heeds_rewards(policies())
+    run_episodes(policies(), dataclasses.replace(task, max_steps=2), seeds=SEEDS, episodes=1, seed=0)

@@ -65,3 +65,38 @@ def values(critics, x, actions, activation=relu):
 def squashed(raw):
     """tanh into the action bounds."""
     return LOW + (HIGH - LOW) * (np.tanh(raw) + 1) / 2
+
+
+def linear(layer, x):
+    """One layer, in float64."""
+    return x @ np.asarray(layer.weight, np.float64) + np.asarray(layer.bias, np.float64)
+
+
+def layer_norm(norm, x):
+    """Zero mean and unit variance in each row."""
+    standard = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + norm.epsilon)
+    return standard * np.asarray(norm.scale, np.float64) + np.asarray(norm.shift, np.float64)
+
+
+def attention(layer, x, readable):
+    """Token by token and head by head, over what each may read: readable tokens before it, and itself."""
+    queries, keys, values = np.split(linear(layer.inwards, x), 3, axis=-1)
+    size = x.shape[1] // layer.heads
+    mixed = np.zeros_like(x)
+    for head in range(layer.heads):
+        columns = slice(head * size, (head + 1) * size)
+        for token in range(len(x)):
+            seen = [earlier for earlier in range(token) if readable[earlier]] + [token]
+            scores = keys[seen, columns] @ queries[token, columns] / np.sqrt(size)
+            weights = np.exp(scores - scores.max())
+            mixed[token, columns] = weights / weights.sum() @ values[seen, columns]
+    return linear(layer.outwards, mixed)
+
+
+def transformer(network, x, readable, activation=relu):
+    """Blocks with the norm before each part, and a norm at the end."""
+    for block in network.blocks:
+        x = x + attention(block.attention, layer_norm(block.attention_norm, x), readable)
+        widened = activation(linear(block.widen, layer_norm(block.forward_norm, x)))
+        x = x + linear(block.narrow, widened)
+    return layer_norm(network.norm, x)

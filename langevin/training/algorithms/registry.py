@@ -14,7 +14,14 @@ from langevin.policies.diffusion_ql import DiffusionQL
 from langevin.policies.iql import IQL
 from langevin.policies.sac import SAC
 from langevin.policies.td3bc import TD3BC
-from langevin.training.algorithms import diffuser, dydiff, offline
+from langevin.training.algorithms import (
+    decision_transformer,
+    diffuser,
+    dydiff,
+    offline,
+    rvs,
+    trajectory_transformer,
+)
 from langevin.training.algorithms import transfer as transfers
 from langevin.training.algorithms.system import System
 from langevin.training.presets import load_preset, to_table
@@ -34,6 +41,9 @@ class Algorithm:
     stages: Callable[[Any, System], list[Stage]]
     takes_base: bool = False
     """Whether it is an add-on over a base learner."""
+    slow_to_act: bool = False
+    """Whether it plans at act time, so that episodes on the way would take longer than training; then only the finished
+    policy is evaluated."""
 
 
 LEARNERS: dict[str, type[Learner]] = {
@@ -73,7 +83,18 @@ ALGORITHMS = {
         dydiff.prepare, dydiff.stages, takes_base=True,
     ),
     "diffuser": Algorithm(
-        "Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages
+        "Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages, slow_to_act=True
+    ),
+    "rvs": Algorithm("RvS", lambda base: rvs.RvSConfig, rvs.prepare, rvs.stages),
+    "decision_transformer": Algorithm(
+        "Decision Transformer",
+        lambda base: decision_transformer.DecisionTransformerConfig,
+        decision_transformer.prepare, decision_transformer.stages,
+    ),
+    "trajectory_transformer": Algorithm(
+        "Trajectory Transformer",
+        lambda base: trajectory_transformer.TrajectoryTransformerConfig,
+        trajectory_transformer.prepare, trajectory_transformer.stages, slow_to_act=True,
     ),
 }  # fmt: skip
 
