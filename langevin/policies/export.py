@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from langevin.errors import UsageError
 from langevin.nets.mlp import MLP
 from langevin.policies.actors import DeterministicPolicy
-from langevin.policies.base import Policy
+from langevin.policies.base import Policy, heeds_rewards
 from langevin.policies.gaussian import GaussianPolicy, SquashedGaussianActor
 
 PLATFORMS = ("cpu", "cuda")
@@ -59,7 +59,8 @@ def to_stablehlo(policy: Policy, observation_size: int, batch_size: int) -> byte
     """The greedy policy as the bytes of a ZIP file with two programs that need nothing but `jax.export`.
 
     start.stablehlo: () -> the memory's arrays. act.stablehlo: (observations (batch_size, observation_size), seed
-    (uint32), memory's arrays) -> (actions, memory's arrays). metadata.json: their sizes. They run on CPU and CUDA.
+    (uint32), memory's arrays) -> (actions, memory's arrays). observe.stablehlo, of a policy that heeds rewards:
+    (memory's arrays, rewards (batch_size,)) -> memory's arrays. metadata.json: their sizes. They run on CPU and CUDA.
     """
     policy = policy.greedy()
     memory = policy.start(batch_size)
@@ -75,16 +76,20 @@ def to_stablehlo(policy: Policy, observation_size: int, batch_size: int) -> byte
         actions, after = policy.act(observations, before, key=jax.random.key(seed))
         return actions, jax.tree.leaves(after)
 
-    shapes = (
-        jax.ShapeDtypeStruct((batch_size, observation_size), jnp.float32),
-        jax.ShapeDtypeStruct((), jnp.uint32),
-        [jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves],
-    )
+    def observe(memory: list[jax.Array], rewards: jax.Array) -> list[jax.Array]:
+        return jax.tree.leaves(policy.observe(jax.tree.unflatten(form, memory), rewards))
+
+    observations = jax.ShapeDtypeStruct((batch_size, observation_size), jnp.float32)
+    seed = jax.ShapeDtypeStruct((), jnp.uint32)
+    arrays = [jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
     metadata = {"observation_size": observation_size, "batch_size": batch_size, "platforms": PLATFORMS}
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("start.stablehlo", _serialised(start))
-        archive.writestr("act.stablehlo", _serialised(act, *shapes))
+        archive.writestr("act.stablehlo", _serialised(act, observations, seed, arrays))
+        if heeds_rewards(policy):
+            rewards = jax.ShapeDtypeStruct((batch_size,), jnp.float32)
+            archive.writestr("observe.stablehlo", _serialised(observe, arrays, rewards))
         archive.writestr("metadata.json", json.dumps(metadata))
     return file.getvalue()
 

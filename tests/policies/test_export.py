@@ -76,17 +76,22 @@ def test_the_lines_on_the_page_act_with_numpy_alone(tmp_path):
 
 
 class Counting(Policy):
-    """Acts by how often it was asked, with noise: a policy with memory."""
+    """Acts by how often it was asked and what it earned, with noise: a policy with memory that heeds rewards."""
 
     gain: jax.Array
 
     def start(self, batch_size):
-        return {"steps": jnp.zeros(batch_size, jnp.int32)}
+        return {"steps": jnp.zeros(batch_size, jnp.int32), "earned": jnp.zeros(batch_size)}
 
     def act(self, observations, memory, *, key):
         noise = jax.random.normal(key, (observations.shape[0], 1))
-        actions = self.gain * memory["steps"][:, None] + observations[:, :1] + noise
-        return actions, {"steps": memory["steps"] + 1}
+        actions = (
+            self.gain * memory["steps"][:, None] + memory["earned"][:, None] + observations[:, :1] + noise
+        )
+        return actions, memory | {"steps": memory["steps"] + 1}
+
+    def observe(self, memory, rewards):
+        return memory | {"earned": memory["earned"] + rewards}
 
 
 def test_the_lines_on_the_page_run_the_compiled_form_with_its_memory_and_without_langevin(tmp_path):
@@ -95,13 +100,18 @@ def test_the_lines_on_the_page_run_the_compiled_form_with_its_memory_and_without
     code = listing("planner.py") + (
         "policy = ExportedPolicy('policy.zip')\n"
         f"observations = {OBSERVATIONS.tolist()}\n"
-        "print(json.dumps([policy.act(observations, seed).tolist() for seed in (0, 1, 2)]))\n"
+        "acted = []\n"
+        "for seed in (0, 1, 2):\n"
+        "    acted.append(policy.act(observations, seed).tolist())\n"
+        "    policy.observe([1.0, 2.0, 3.0, 4.0])\n"
+        "print(json.dumps(acted))\n"
     )
     found = run_alone(code, without=("langevin", "equinox"), folder=tmp_path)
     memory, expected = policy.start(4), []
     for seed in range(3):
         actions, memory = policy.act(jnp.asarray(OBSERVATIONS), memory, key=jax.random.key(seed))
         expected.append(actions)
+        memory = policy.observe(memory, jnp.arange(1.0, 5.0))
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
