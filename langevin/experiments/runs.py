@@ -79,7 +79,7 @@ def run(
     task = task_of(trajectories, request.dataset)
     system = system_of(trajectories, task)
     algorithm = ALGORITHMS[request.algorithm]
-    if algorithm.takes_base and not task.has_simulator and trajectories.terminations.any():
+    if algorithm.imagines and not task.has_simulator and trajectories.terminations.any():
         raise UsageError(
             f"{request.algorithm} must know when an imagined episode ends, and {request.dataset} has terminations "
             "of a system without a rule here; train bc or td3bc, which learn from the logged ones"
@@ -98,7 +98,7 @@ def run(
         chunk_steps=CHUNK_STEPS,
         evaluate=evaluator(task, len(request.seeds)) if task.has_simulator else None,
         evaluate_every=max(policy_steps // LEARNING_CURVE_POINTS // CHUNK_STEPS, 1) * CHUNK_STEPS
-        if request.algorithm != "diffuser" else None,
+        if algorithm.learning_curve else None,
         resume=request.resume,
         progress=progress,
     )  # fmt: skip
