@@ -85,7 +85,7 @@ def run(
     task = task_of(trajectories, request.target_dataset or request.dataset)
     system = system_of(task, *datasets)
     algorithm = find_algorithm(request.algorithm, request.transfer)
-    if algorithm.takes_base and not task.has_simulator and trajectories.terminations.any():
+    if algorithm.imagines and not task.has_simulator and trajectories.terminations.any():
         raise UsageError(
             f"{request.algorithm} must know when an imagined episode ends, and {request.dataset} has terminations "
             "of a system without a rule here; train bc or td3bc, which learn from the logged ones"
@@ -104,7 +104,7 @@ def run(
         chunk_steps=CHUNK_STEPS,
         evaluate=evaluator(task, len(request.seeds)) if task.has_simulator else None,
         evaluate_every=max(policy_steps // LEARNING_CURVE_POINTS // CHUNK_STEPS, 1) * CHUNK_STEPS
-        if not algorithm.slow_to_act else None,
+        if algorithm.learning_curve else None,
         resume=request.resume,
         progress=progress,
     )  # fmt: skip

@@ -5,8 +5,6 @@ to the synthetic buffer; then `epoch_steps` gradient steps of the learner on mix
 steps is the base learner's own, so that the two compare at equal steps.
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,17 +12,16 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from langevin.data.sampling import Transitions
 from langevin.errors import UsageError, require_at_least, require_between
-from langevin.imagination.buffer import SyntheticBuffer, empty_buffer, mixed_batch
+from langevin.imagination.experience import (
+    ImaginingState,
+    as_transitions,
+    first_state,
+    learn,
+    mean_reward,
+)
 from langevin.imagination.filters import FILTERS, FilterName
-from langevin.imagination.worlds import Imagined, World
+from langevin.imagination.worlds import World
 from langevin.policies.base import Learner, Metrics, Policy, SystemSpec
-
-
-class DyDiffState(eqx.Module):
-    """The learner's state and the synthetic buffer."""
-
-    learner: Any
-    buffer: SyntheticBuffer
 
 
 class DyDiff(eqx.Module):
@@ -62,14 +59,13 @@ class DyDiff(eqx.Module):
         """Trajectories kept of an epoch's."""
         return round(self.keep_share * self.rollouts)
 
-    def init(self, spec: SystemSpec, *, key: PRNGKeyArray) -> DyDiffState:
+    def init(self, spec: SystemSpec, *, key: PRNGKeyArray) -> ImaginingState:
         """A fresh learner and an empty buffer."""
-        buffer = empty_buffer(self.capacity, spec.observation_size, spec.action_size)
-        return DyDiffState(self.learner.init(spec, key=key), buffer)
+        return first_state(self.learner, self.capacity, spec, key=key)
 
     def begin_epoch(
-        self, state: DyDiffState, transitions: Transitions, world: World, *, key: PRNGKeyArray
-    ) -> tuple[DyDiffState, Metrics]:
+        self, state: ImaginingState, transitions: Transitions, world: World, *, key: PRNGKeyArray
+    ) -> tuple[ImaginingState, Metrics]:
         """Imagine, filter, remember (Algorithm 1, lines 4-11).
 
         `imagination/reward` is what the policy expects of itself per step, before the filter: held against its
@@ -87,38 +83,14 @@ class DyDiff(eqx.Module):
             "imagination/kept_reward": mean_reward(best),
             "imagination/buffer_rows": buffer.filled.astype(jnp.float32),
         }
-        return DyDiffState(state.learner, buffer), metrics
+        return ImaginingState(state.learner, buffer), metrics
 
     def update(
-        self, state: DyDiffState, transitions: Transitions, *, step: Int[Array, ""], key: PRNGKeyArray
-    ) -> tuple[DyDiffState, Metrics]:
+        self, state: ImaginingState, transitions: Transitions, *, step: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[ImaginingState, Metrics]:
         """One gradient step of the learner on a mixed batch (Algorithm 1, line 13)."""
-        batch_key, update_key = jax.random.split(key)
-        batch = mixed_batch(transitions, state.buffer, self.batch_size, self.real_share, key=batch_key)
-        learner, metrics = self.learner.update(state.learner, batch, step=step, key=update_key)
-        return DyDiffState(learner, state.buffer), metrics
+        return learn(self.learner, state, transitions, self.batch_size, self.real_share, step=step, key=key)
 
-    def policy(self, state: DyDiffState) -> Policy:
+    def policy(self, state: ImaginingState) -> Policy:
         """The learner's policy."""
         return self.learner.policy(state.learner)
-
-
-def as_transitions(imagined: Imagined) -> tuple[Transitions, Array]:
-    """Trajectories as rows, and which rows happened before their trajectory ended."""
-
-    def flat(leaf: Array) -> Array:
-        return leaf.reshape(-1, *leaf.shape[2:])
-
-    rows = Transitions(
-        observations=flat(imagined.observations[:, :-1]),
-        actions=flat(imagined.actions[:, :-1]),
-        rewards=flat(imagined.rewards),
-        terminations=flat(imagined.terminations).astype(jnp.float32),
-        next_observations=flat(imagined.observations[:, 1:]),
-    )
-    return rows, flat(imagined.valid)
-
-
-def mean_reward(imagined: Imagined) -> Array:
-    """Mean reward of the transitions that happened."""
-    return jnp.where(imagined.valid, imagined.rewards, 0.0).sum() / imagined.valid.sum()

@@ -4,6 +4,8 @@ The critics are pushed down where the policy and chance would act and up where t
 nobody tried is not believed to be better than those that were.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,9 @@ from langevin.policies.optimization import apply_gradient
 from langevin.policies.sac import SAC, SACState, soft_bellman_loss
 
 LARGEST_MULTIPLIER = 1e6
+
+CriticLoss = Callable[..., tuple[Float[Array, ""], Metrics]]
+"""`critic_loss(critics, state, batch, observations, targets, key=key)` -> loss and metrics."""
 
 
 class CQLState(eqx.Module):
@@ -59,7 +64,20 @@ class CQL(Learner):
         *,
         key: PRNGKeyArray,
     ) -> Float[Array, " critics"]:
-        """mean over the batch of log sum_a exp Q_i(s, a) - Q_i(s, a_data) (Eq. 4).
+        """mean over the batch of log sum_a exp Q_i(s, a) - Q_i(s, a_data) (Eq. 4)."""
+        soft_maximum = self.soft_maximum(critics, actor, observations, next_observations, key=key)
+        return (soft_maximum - action_values(critics, observations, actions)).mean(axis=1)
+
+    def soft_maximum(
+        self,
+        critics: Ensemble,
+        actor: SquashedGaussianActor,
+        observations: Float[Array, "batch observation"],
+        next_observations: Float[Array, "batch observation"],
+        *,
+        key: PRNGKeyArray,
+    ) -> Float[Array, "critics batch"]:
+        """log sum_a exp Q_i(s, a), what is pushed down.
 
         The sum is over `samples` actions each of a uniform proposal, the policy in s and the policy in s', every
         exponential divided by its proposal's density (appendix F). As in the authors' code it is a sum, not a mean:
@@ -70,8 +88,7 @@ class CQL(Learner):
         repeated = jnp.tile(observations, (count, 1))
         values = action_values(critics, repeated, proposed.reshape(-1, proposed.shape[-1]))
         values = values.reshape(values.shape[0], count, -1)
-        soft_maximum = jax.nn.logsumexp(values - log_densities, axis=1)
-        return (soft_maximum - action_values(critics, observations, actions)).mean(axis=1)
+        return jax.nn.logsumexp(values - log_densities, axis=1)
 
     def proposals(
         self,
@@ -110,9 +127,22 @@ class CQL(Learner):
     ) -> tuple[Float[Array, ""], Metrics]:
         """SAC's loss + sum_i multiplier (weight penalty_i - gap) (Eqs. 4, 30)."""
         next_observations = state.base.normalizer.normalize(batch.next_observations)
-        penalties = self.weight * self.penalty(
+        penalties = self.penalty(
             critics, state.base.actor, observations, next_observations, batch.actions, key=key
         )
+        return self.penalised_loss(critics, state, batch, observations, targets, penalties)
+
+    def penalised_loss(
+        self,
+        critics: Ensemble,
+        state: CQLState,
+        batch: Transitions,
+        observations: Float[Array, "batch observation"],
+        targets: Float[Array, " batch"],
+        penalties: Float[Array, " critics"],
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The loss, given the penalty of each critic."""
+        penalties = self.weight * penalties
         loss, metrics = soft_bellman_loss(critics, batch, observations, targets)
         if self.gap is not None:
             penalties = penalties - self.gap
@@ -123,10 +153,16 @@ class CQL(Learner):
         self, state: CQLState, batch: Transitions, *, step: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[CQLState, Metrics]:
         """One step of critics, actor, temperature, targets and, with a gap, the multiplier."""
+        return self.descend(state, batch, self.critic_loss, key=key)
+
+    def descend(
+        self, state: CQLState, batch: Transitions, critic_loss: CriticLoss, *, key: PRNGKeyArray
+    ) -> tuple[CQLState, Metrics]:
+        """The step, by the loss that the critics are to go down."""
         target_key, penalty_key, actor_key = jax.random.split(key, 3)
         observations = state.base.normalizer.normalize(batch.observations)
         targets = jax.lax.stop_gradient(self.base.targets(state.base, batch, key=target_key))
-        gradient, metrics = eqx.filter_grad(self.critic_loss, has_aux=True)(
+        gradient, metrics = eqx.filter_grad(critic_loss, has_aux=True)(
             state.base.critics, state, batch, observations, targets, key=penalty_key
         )
         base, actor_metrics = self.base.improve(state.base, gradient, observations, key=actor_key)

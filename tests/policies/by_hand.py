@@ -100,3 +100,13 @@ def transformer(network, x, readable, activation=relu):
         widened = activation(linear(block.widen, layer_norm(block.forward_norm, x)))
         x = x + linear(block.narrow, widened)
     return layer_norm(network.norm, x)
+
+
+def log_density(actor, x, actions):
+    """Of a squashed Gaussian in actions' units, by the change of variables."""
+    mean, log_std = np.split(forward(actor.network, x), 2, axis=-1)
+    half = (HIGH - LOW) / 2
+    inside = (actions - LOW) / half - 1
+    latent = np.arctanh(inside)
+    gaussian = -0.5 * ((latent - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
+    return (gaussian - np.log(half * (1 - inside**2))).sum(-1)

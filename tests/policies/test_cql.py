@@ -30,16 +30,6 @@ def state():
     )
 
 
-def log_density(actor, x, actions):
-    """Of a squashed Gaussian in actions' units, by the change of variables."""
-    mean, log_std = np.split(by_hand.forward(actor.network, x), 2, axis=-1)
-    half = (by_hand.HIGH - by_hand.LOW) / 2
-    inside = (actions - by_hand.LOW) / half - 1
-    latent = np.arctanh(inside)
-    gaussian = -0.5 * ((latent - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
-    return (gaussian - np.log(half * (1 - inside**2))).sum(-1)
-
-
 def penalty_by_hand(state, batch, key):
     proposed, _ = LEARNER.proposals(
         state.base.actor, state.base.normalizer.normalize(batch.observations),
@@ -49,8 +39,8 @@ def penalty_by_hand(state, batch, key):
     x, y = by_hand.standard(batch.observations), by_hand.standard(batch.next_observations)
     weights = np.concatenate([
         np.full((4, by_hand.ROWS), 1 / np.prod(by_hand.HIGH - by_hand.LOW)),
-        np.exp([log_density(state.base.actor, x, actions) for actions in proposed[4:8]]),
-        np.exp([log_density(state.base.actor, y, actions) for actions in proposed[8:]]),
+        np.exp([by_hand.log_density(state.base.actor, x, actions) for actions in proposed[4:8]]),
+        np.exp([by_hand.log_density(state.base.actor, y, actions) for actions in proposed[8:]]),
     ])  # fmt: skip
     values = np.stack([by_hand.values(state.base.critics, x, actions) for actions in proposed], axis=1)
     soft_maximum = np.log((np.exp(values) / weights).sum(axis=1))

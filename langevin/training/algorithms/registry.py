@@ -15,11 +15,17 @@ from langevin.policies.iql import IQL
 from langevin.policies.sac import SAC
 from langevin.policies.td3bc import TD3BC
 from langevin.training.algorithms import (
+    combo,
     decision_transformer,
     diffuser,
     dydiff,
+    model_based,
+    mopo,
+    morel,
+    mppi,
     offline,
     rvs,
+    single_step,
     trajectory_transformer,
 )
 from langevin.training.algorithms import transfer as transfers
@@ -41,9 +47,10 @@ class Algorithm:
     stages: Callable[[Any, System], list[Stage]]
     takes_base: bool = False
     """Whether it is an add-on over a base learner."""
-    slow_to_act: bool = False
-    """Whether it plans at act time, so that episodes on the way would take longer than training; then only the finished
-    policy is evaluated."""
+    imagines: bool = False
+    """Whether it predicts episodes, and so must know when one ends."""
+    learning_curve: bool = True
+    """Whether its policy is evaluated during training, not only at the end."""
 
 
 LEARNERS: dict[str, type[Learner]] = {
@@ -80,10 +87,29 @@ ALGORITHMS = {
     "dydiff": Algorithm(
         "DyDiff",
         lambda base: offline.with_learner(dydiff.DyDiffConfig, LEARNERS[base or "td3bc"]),
-        dydiff.prepare, dydiff.stages, takes_base=True,
+        dydiff.prepare, dydiff.stages, takes_base=True, imagines=True,
+    ),
+    "single_step": Algorithm(
+        "ensemble rollouts",
+        lambda base: offline.with_learner(single_step.SingleStepConfig, LEARNERS[base or "td3bc"]),
+        single_step.prepare, single_step.stages, takes_base=True, imagines=True,
+    ),
+    "mopo": Algorithm(
+        "MOPO", lambda base: mopo.MOPOConfig, model_based.prepare, mopo.stages, imagines=True
+    ),
+    "combo": Algorithm(
+        "COMBO", lambda base: combo.COMBOConfig, model_based.prepare, combo.stages, imagines=True
+    ),
+    "morel": Algorithm(
+        "MOReL (SAC)", lambda base: morel.MOReLConfig, model_based.prepare, morel.stages, imagines=True
+    ),
+    "mppi": Algorithm(
+        "MPPI", lambda base: mppi.MPPIConfig, model_based.prepare, mppi.stages, imagines=True,
+        learning_curve=False,
     ),
     "diffuser": Algorithm(
-        "Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages, slow_to_act=True
+        "Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages,
+        learning_curve=False,
     ),
     "rvs": Algorithm("RvS", lambda base: rvs.RvSConfig, rvs.prepare, rvs.stages),
     "decision_transformer": Algorithm(
@@ -94,7 +120,7 @@ ALGORITHMS = {
     "trajectory_transformer": Algorithm(
         "Trajectory Transformer",
         lambda base: trajectory_transformer.TrajectoryTransformerConfig,
-        trajectory_transformer.prepare, trajectory_transformer.stages, slow_to_act=True,
+        trajectory_transformer.prepare, trajectory_transformer.stages, learning_curve=False,
     ),
 }  # fmt: skip
 

@@ -1,0 +1,122 @@
+"""What the model-based methods share: the models' stages, and the stage of a learner that imagines."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from langevin.data.sampling import Transitions, transitions_of
+from langevin.data.trajectories import Trajectories
+from langevin.dynamics.ensemble_training import EnsembleTraining
+from langevin.dynamics.reward import RewardTraining
+from langevin.dynamics.split import SplitTransitions, split_transitions
+from langevin.imagination.branched import BranchedRollouts
+from langevin.imagination.dydiff import DyDiff
+from langevin.imagination.worlds import World
+from langevin.policies.base import Learner
+from langevin.training.algorithms.system import Results, System
+from langevin.training.stage import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchedConfig:
+    """Settings of a learner on branched rollouts: MOPO's, COMBO's and MOReL's, which add their own."""
+
+    steps: int
+    """Gradient steps of the learner."""
+    dynamics_steps: int
+    """At most this many updates of the ensemble; early stopping may end it before."""
+    reward_steps: int
+    """Updates of the reward model."""
+    epoch_steps: int
+    """Gradient steps between two rounds of rollouts."""
+    rollouts: int
+    """Rollouts a round (b)."""
+    rollout_steps: int
+    """Transitions of a rollout (h)."""
+    epochs_kept: int
+    """Rounds whose rows the synthetic buffer holds."""
+    real_share: float
+    """Share of real rows in a batch."""
+    batch_size: int = 256
+    """Transitions a gradient step."""
+    dynamics: EnsembleTraining = EnsembleTraining()
+    reward: RewardTraining = RewardTraining()
+
+    def branched(self, learner: Learner) -> BranchedRollouts:
+        """The learner on rollouts of these settings."""
+        return BranchedRollouts(
+            learner, self.rollouts, self.rollout_steps, self.epochs_kept, self.real_share, self.batch_size
+        )
+
+
+class ModelData(eqx.Module):
+    """What the stages draw from."""
+
+    transitions: Transitions
+    split: SplitTransitions
+
+
+def prepare(config: Any, trajectories: Trajectories) -> ModelData:
+    """Transitions, and their split into training and held-out rows."""
+    return ModelData(transitions_of(trajectories), split_transitions(trajectories))
+
+
+def single_step_stages(config: Any) -> list[Stage]:
+    """The dynamics ensemble and the reward model."""
+    return [
+        dynamics_stage(config.dynamics, config.dynamics_steps),
+        reward_stage(config.reward, config.reward_steps),
+    ]
+
+
+def dynamics_stage(training: EnsembleTraining, steps: int) -> Stage:
+    """The dynamics ensemble, whose learning rate decays over the stage."""
+    training = dataclasses.replace(training, decay_steps=steps)
+    return model_stage("dynamics", training, steps, lambda data: data.split)
+
+
+def reward_stage(training: RewardTraining, steps: int) -> Stage:
+    """The reward model."""
+    return model_stage("reward", training, steps, lambda data: data.split)
+
+
+def model_stage(name: str, training: Any, steps: int, data_of: Any) -> Stage:
+    """A model's own init, update and finish as a stage."""
+
+    def init(data: Any, results: Results, *, key: PRNGKeyArray):
+        return training.init(data_of(data), key=key)
+
+    def update(state: Any, data: Any, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
+        return training.update(state, data_of(data), step=step, key=key)
+
+    done = getattr(training, "done", None)
+    return Stage(
+        name, steps, init, update, done=done, finish=lambda state, data, results: training.finish(state)
+    )
+
+
+def imagining_stage(
+    imagining: DyDiff | BranchedRollouts,
+    config: Any,
+    system: System,
+    world_of: Callable[[Any, Results], World],
+) -> Stage:
+    """The stage "policy": `config.steps` updates, rollouts in `world_of(data, results)` every `epoch_steps`."""
+
+    def init(data: Any, results: Results, *, key: PRNGKeyArray):
+        return imagining.init(system.spec(data.transitions), key=key)
+
+    def begin_epoch(state, data: Any, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
+        return imagining.begin_epoch(state, data.transitions, world_of(data, results), key=key)
+
+    def update(state, data: Any, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
+        return imagining.update(state, data.transitions, step=step, key=key)
+
+    return Stage(
+        "policy", config.steps, init, update, epoch_steps=config.epoch_steps, begin_epoch=begin_epoch,
+        policy=lambda state, results: imagining.policy(state),
+    )  # fmt: skip

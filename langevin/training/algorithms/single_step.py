@@ -1,0 +1,95 @@
+"""A learner fed by plain rollouts in the dynamics ensemble: DyDiff's loop without refinements, its own baseline."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+
+from langevin.data.sampling import Transitions, transitions_of
+from langevin.data.trajectories import Trajectories
+from langevin.dynamics.ensemble_training import EnsembleTraining
+from langevin.dynamics.reward import RewardTraining
+from langevin.dynamics.split import SplitTransitions, split_transitions
+from langevin.errors import require_at_least
+from langevin.imagination.dydiff import DyDiff
+from langevin.imagination.filters import FilterName
+from langevin.imagination.halting import Halt, fit_halt
+from langevin.imagination.worlds import EnsembleWorld
+from langevin.training.algorithms.model_based import imagining_stage, single_step_stages
+from langevin.training.algorithms.offline import paced
+from langevin.training.algorithms.system import System
+from langevin.training.stage import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleStepConfig:
+    """Settings of ensemble rollouts; `with_learner` (offline.py) adds the base learner's."""
+
+    steps: int
+    """Gradient steps of the learner: as many as its base is compared at."""
+    dynamics_steps: int
+    """At most this many updates of the ensemble; early stopping may end it before."""
+    reward_steps: int
+    """Updates of the reward model."""
+    epoch_steps: int
+    """Gradient steps between two rounds of rollouts."""
+    rollouts: int
+    """Trajectories a round (B_r)."""
+    horizon: int
+    """States of a trajectory (L)."""
+    halt: bool
+    """End imagined trajectories where they leave the data."""
+    patience: int
+    """A trajectory that halts is paid the data's worst reward so many times over."""
+    filter: FilterName
+    """Which trajectories are kept."""
+    keep_share: float
+    """Share of trajectories kept (eta)."""
+    real_share: float
+    """Share of real rows in a batch (alpha)."""
+    capacity: int
+    """Rows of the synthetic buffer."""
+    batch_size: int = 256
+    """Transitions a gradient step."""
+    dynamics: EnsembleTraining = EnsembleTraining()
+    reward: RewardTraining = RewardTraining()
+
+    def __post_init__(self):
+        require_at_least(0, patience=self.patience)
+
+
+class SingleStepData(eqx.Module):
+    """What the stages draw from."""
+
+    transitions: Transitions
+    split: SplitTransitions
+    halt: Halt | None
+
+
+def prepare(config: Any, trajectories: Trajectories) -> SingleStepData:
+    """Transitions, their split into training and held-out rows, and where they end."""
+    transitions = transitions_of(trajectories)
+    halt = fit_halt(transitions, config.patience) if config.halt else None
+    return SingleStepData(transitions, split_transitions(trajectories), halt)
+
+
+def stages(config: Any, system: System) -> list[Stage]:
+    """Models of one step, then the policy (DyDiff's Algorithm 1 without lines 2 and 7-9)."""
+    return [
+        *single_step_stages(config),
+        policy_stage(
+            config, system,
+            lambda data, results: EnsembleWorld(
+                results["dynamics"], results["reward"], data.halt, system.task.termination
+            ),
+        ),
+    ]  # fmt: skip
+
+
+def policy_stage(config: Any, system: System, world_of: Any) -> Stage:
+    """The learner, fed by the world that `world_of(data, results)` gives."""
+    dydiff = DyDiff(
+        paced(config.learner, config.steps), config.rollouts, config.horizon, config.keep_share, config.filter,
+        config.real_share, config.capacity, config.batch_size,
+    )  # fmt: skip
+    return imagining_stage(dydiff, config, system, world_of)
