@@ -55,14 +55,14 @@ class Unknown(eqx.Module):
 def fit_unknown(
     dynamics: DynamicsModel, transitions: Transitions, pessimism: float, offset: float
 ) -> Unknown:
-    """Threshold: the largest disagreement on the data, divided by `pessimism` (the authors' code). Reward of HALT: the
-    least of the data, less `offset`."""
+    """Threshold: the largest disagreement on the data, divided by `pessimism` (a share of it, as in the authors' code).
+    Reward of HALT: the least of the data, less `offset`."""
     threshold = largest_disagreement(dynamics, transitions) / pessimism
     return Unknown(threshold, transitions.rewards.min() - offset)
 
 
 class HaltingWorld(World):
-    """MOReL's pessimistic MDP (Kidambi et al. 2020, Definition of the P-MDP): next states are the mean of a random
+    """MOReL's pessimistic MDP (Kidambi et al. 2020): next states are the mean of a random
     elite; where the members disagree too much, the episode is over."""
 
     dynamics: DynamicsModel
