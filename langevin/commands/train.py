@@ -30,7 +30,9 @@ class Train:
     """
 
     algorithm: tyro.conf.Positional[str]
-    """bc, td3bc, sac, cql, iql, bcq, bear, diffusion_ql, dydiff or diffuser."""
+    """A learner: bc, td3bc, sac, cql, iql, bcq, bear, diffusion_ql. Conditioned on outcomes: rvs, decision_transformer,
+    trajectory_transformer. Model-based: mopo, combo, morel, mppi. Add-ons to a learner: dydiff, single_step. Planner:
+    diffuser."""
     dataset: str
     """Dataset id, or the path of a Minari dataset (see langevin data list)."""
     target_dataset: str | None = None
