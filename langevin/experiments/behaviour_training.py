@@ -104,6 +104,7 @@ def draw_curve(folder: Path, task: Task, log: list[dict[str, float]]) -> None:
     ax.plot([row["steps"] / 1e6 for row in log], [row["return"] for row in log], color=color("blue"))
     ax.axhline(task.expert_score, color=color("ink"), linewidth=0.8, linestyle=":")
     ax.text(0, task.expert_score, " D4RL's expert reference", va="bottom", fontsize="small")
+    ax.set_ylim(top=1.1 * max(task.expert_score, *(row["return"] for row in log)))
     ax.set_xlabel("million environment steps")
     ax.set_ylabel("return")
     save_figure(

@@ -40,7 +40,7 @@ def desk(at_work):
 BAD = {
     "an algorithm nobody knows": (
         ["train", "nope", "--dataset", ID],
-        "no algorithm 'nope'; choose one of bc, td3bc, dydiff, diffuser",
+        "no algorithm 'nope'; choose one of bc, td3bc, sac, cql",
     ),
     "no seeds": ([*TRAIN, "--seeds", "0"], "--seeds must be at least 1, got 0"),
     "no steps": ([*TRAIN, "--steps", "0"], "--steps must be at least 1, got 0"),
