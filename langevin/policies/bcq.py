@@ -15,7 +15,7 @@ from langevin.nets.ensemble import Ensemble
 from langevin.nets.mlp import MLP
 from langevin.policies.action_vae import ActionVAE, latents, make_action_vae
 from langevin.policies.base import Learner, Metrics, Policy, SystemSpec
-from langevin.policies.critics import action_values, bellman_loss, best_of, make_critics, soft_clipped_minimum
+from langevin.policies.critics import action_values, bellman_loss, best_candidate_value, best_of, make_critics
 from langevin.policies.optimization import apply_gradient, init_optimizer, move_towards
 
 
@@ -98,10 +98,9 @@ class BCQ(Learner):
         next_observations = state.normalizer.normalize(batch.next_observations)
         repeated = jnp.repeat(next_observations, self.candidates, axis=0)
         actions = proposed_actions(state.vae, state.target_perturbation, repeated, key=key)
-        values = soft_clipped_minimum(
-            action_values(state.target_critics, repeated, actions), self.minimum_weight
+        best = best_candidate_value(
+            state.target_critics, repeated, actions, self.candidates, self.minimum_weight
         )
-        best = values.reshape(-1, self.candidates).max(axis=1)
         return batch.rewards + self.discount * (1 - batch.terminations) * best
 
     def perturbation_loss(

@@ -18,7 +18,7 @@ from langevin.data.sampling import Transitions
 from langevin.nets.ensemble import Ensemble
 from langevin.policies.action_vae import ActionVAE, latents, make_action_vae
 from langevin.policies.base import Learner, Metrics, Policy, SystemSpec
-from langevin.policies.critics import action_values, bellman_loss, best_of, make_critics, soft_clipped_minimum
+from langevin.policies.critics import action_values, bellman_loss, best_candidate_value, best_of, make_critics
 from langevin.policies.gaussian import SquashedGaussianActor, make_gaussian_actor, sample_actions
 from langevin.policies.optimization import apply_gradient, init_optimizer, move_towards
 
@@ -121,10 +121,9 @@ class BEAR(Learner):
         next_observations = state.normalizer.normalize(batch.next_observations)
         repeated = jnp.repeat(next_observations, self.candidates, axis=0)
         actions, _ = sample_actions(state.target_actor, repeated, key=key)
-        values = soft_clipped_minimum(
-            action_values(state.target_critics, repeated, actions), self.minimum_weight
+        best = best_candidate_value(
+            state.target_critics, repeated, actions, self.candidates, self.minimum_weight
         )
-        best = values.reshape(-1, self.candidates).max(axis=1)
         return batch.rewards + self.discount * (1 - batch.terminations) * best
 
     def discrepancies(

@@ -47,6 +47,18 @@ def soft_clipped_minimum(
     return minimum_weight * values.min(axis=0) + (1 - minimum_weight) * values.max(axis=0)
 
 
+def best_candidate_value(
+    critics: Ensemble,
+    observations: Float[Array, "rows observation"],
+    actions: Float[Array, "rows action"],
+    candidates: int,
+    minimum_weight: float,
+) -> Float[Array, " batch"]:
+    """max_j [lambda min_i Q_i + (1 - lambda) max_i Q_i](s, a_j) over every `candidates` rows that stand together."""
+    values = soft_clipped_minimum(action_values(critics, observations, actions), minimum_weight)
+    return values.reshape(-1, candidates).max(axis=1)
+
+
 def best_of(
     actions: Float[Array, "rows action"], values: Float[Array, " rows"], candidates: int
 ) -> Float[Array, "batch action"]:
