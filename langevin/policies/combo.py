@@ -56,28 +56,11 @@ class COMBO(Learner):
         up = action_values(critics, observations[real], actions[real])
         return down.mean(axis=1) - up.mean(axis=1)
 
-    def critic_loss(
-        self,
-        critics: Ensemble,
-        state: CQLState,
-        batch: Transitions,
-        observations: Float[Array, "batch observation"],
-        targets: Float[Array, " batch"],
-        *,
-        key: PRNGKeyArray,
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """SAC's loss on all rows, real and imagined (d_f), + beta penalty_i for each critic."""
-        next_observations = state.base.normalizer.normalize(batch.next_observations)
-        penalties = self.penalty(
-            critics, state.base.actor, observations, next_observations, batch.actions, key=key
-        )
-        return self.base.penalised_loss(critics, state, batch, observations, targets, penalties)
-
     def update(
         self, state: CQLState, batch: Transitions, *, step: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[CQLState, Metrics]:
         """One step of critics, actor, temperature and targets, on all rows."""
-        return self.base.descend(state, batch, self.critic_loss, key=key)
+        return self.base.descend(state, batch, self.penalty, key=key)
 
     def policy(self, state: CQLState) -> GaussianPolicy:
         """The actor, acting by samples."""

@@ -22,8 +22,8 @@ from langevin.policies.sac import SAC, SACState, soft_bellman_loss
 
 LARGEST_MULTIPLIER = 1e6
 
-CriticLoss = Callable[..., tuple[Float[Array, ""], Metrics]]
-"""`critic_loss(critics, state, batch, observations, targets, key=key)` -> loss and metrics."""
+Penalty = Callable[..., Float[Array, " critics"]]
+"""`penalty(critics, actor, observations, next_observations, actions, key=key)`, one number for each critic."""
 
 
 class CQLState(eqx.Module):
@@ -122,27 +122,15 @@ class CQL(Learner):
         batch: Transitions,
         observations: Float[Array, "batch observation"],
         targets: Float[Array, " batch"],
+        penalty: Penalty,
         *,
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, ""], Metrics]:
         """SAC's loss + sum_i multiplier (weight penalty_i - gap) (Eqs. 4, 30)."""
         next_observations = state.base.normalizer.normalize(batch.next_observations)
-        penalties = self.penalty(
+        penalties = self.weight * penalty(
             critics, state.base.actor, observations, next_observations, batch.actions, key=key
         )
-        return self.penalised_loss(critics, state, batch, observations, targets, penalties)
-
-    def penalised_loss(
-        self,
-        critics: Ensemble,
-        state: CQLState,
-        batch: Transitions,
-        observations: Float[Array, "batch observation"],
-        targets: Float[Array, " batch"],
-        penalties: Float[Array, " critics"],
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """The loss, given the penalty of each critic."""
-        penalties = self.weight * penalties
         loss, metrics = soft_bellman_loss(critics, batch, observations, targets)
         if self.gap is not None:
             penalties = penalties - self.gap
@@ -153,17 +141,17 @@ class CQL(Learner):
         self, state: CQLState, batch: Transitions, *, step: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[CQLState, Metrics]:
         """One step of critics, actor, temperature, targets and, with a gap, the multiplier."""
-        return self.descend(state, batch, self.critic_loss, key=key)
+        return self.descend(state, batch, self.penalty, key=key)
 
     def descend(
-        self, state: CQLState, batch: Transitions, critic_loss: CriticLoss, *, key: PRNGKeyArray
+        self, state: CQLState, batch: Transitions, penalty: Penalty, *, key: PRNGKeyArray
     ) -> tuple[CQLState, Metrics]:
-        """The step, by the loss that the critics are to go down."""
+        """The step, with the penalty that the critics are to pay."""
         target_key, penalty_key, actor_key = jax.random.split(key, 3)
         observations = state.base.normalizer.normalize(batch.observations)
         targets = jax.lax.stop_gradient(self.base.targets(state.base, batch, key=target_key))
-        gradient, metrics = eqx.filter_grad(critic_loss, has_aux=True)(
-            state.base.critics, state, batch, observations, targets, key=penalty_key
+        gradient, metrics = eqx.filter_grad(self.critic_loss, has_aux=True)(
+            state.base.critics, state, batch, observations, targets, penalty, key=penalty_key
         )
         base, actor_metrics = self.base.improve(state.base, gradient, observations, key=actor_key)
         log_multiplier, multiplier_optimizer = state.log_multiplier, state.multiplier_optimizer

@@ -32,7 +32,10 @@ def state():
 @eqx.filter_jit
 def loss(learner, state, batch, targets):
     x = state.base.normalizer.normalize(batch.observations)
-    return learner.critic_loss(state.base.critics, state, batch, x, jnp.asarray(targets), key=KEY)[0]
+    loss, _ = learner.base.critic_loss(
+        state.base.critics, state, batch, x, jnp.asarray(targets), learner.penalty, key=KEY
+    )
+    return loss
 
 
 def soft_maximum(state, batch, rows):

@@ -70,7 +70,13 @@ def test_the_critic_loss_is_sacs_and_the_weighted_penalty(state, batch):
     errors = (by_hand.values(state.base.critics, x, np.asarray(batch.actions)) - targets) ** 2
     expected = 0.5 * errors.mean(axis=1).sum() + 2.0 * (5.0 * penalty_by_hand(state, batch, KEY)).sum()
     loss, _ = LEARNER.critic_loss(
-        state.base.critics, state, batch, jnp.asarray(x, jnp.float32), jnp.asarray(targets), key=KEY
+        state.base.critics,
+        state,
+        batch,
+        jnp.asarray(x, jnp.float32),
+        jnp.asarray(targets),
+        LEARNER.penalty,
+        key=KEY,
     )
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
