@@ -63,6 +63,23 @@ def vp_schedule(steps: int, lowest: float = 0.1, highest: float = 10.0) -> Discr
     return DiscreteSchedule(jnp.asarray(1 - np.exp(-rate), jnp.float32))
 
 
+def linear_schedule(steps: int, lowest: float = 1e-4, highest: float = 0.02) -> DiscreteSchedule:
+    """Noise rates that rise evenly (Ho et al. 2020, Section 4; the defaults are meant for 1,000 steps)."""
+    require_at_least(1, steps=steps)
+    return DiscreteSchedule(jnp.linspace(lowest, highest, steps, dtype=jnp.float32))
+
+
+def cosine_schedule(steps: int, offset: float = 0.008, highest: float = 0.999) -> DiscreteSchedule:
+    """What is left of the data falls along a squared cosine (Nichol & Dhariwal 2021, Eq. 17).
+
+    offset: s, which keeps the first step from adding too little noise. highest: no noise rate is above it.
+    """
+    require_at_least(1, steps=steps)
+    share_of_time = np.arange(steps + 1) / steps
+    kept = np.cos((share_of_time + offset) / (1 + offset) * np.pi / 2) ** 2
+    return DiscreteSchedule(jnp.asarray(np.minimum(1 - kept[1:] / kept[:-1], highest), jnp.float32))
+
+
 def ancestral_sample(
     predict_noise: PredictNoise,
     schedule: DiscreteSchedule,

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from langevin.diffusion.ddpm import DiscreteSchedule, ancestral_sample, vp_schedule
+from langevin.diffusion.ddpm import (
+    DiscreteSchedule,
+    ancestral_sample,
+    cosine_schedule,
+    linear_schedule,
+    vp_schedule,
+)
 from langevin.errors import UsageError
 
 
@@ -66,6 +72,27 @@ def test_a_limit_holds_the_predicted_value():
     assert float(jnp.abs(samples).max()) <= 1
 
 
-def test_a_schedule_needs_a_step():
+def test_the_linear_schedule_leaves_what_its_paper_says():
+    """Ho et al. 2020, Section 4: L_T = D_KL(q(x_T | x_0) || N(0, I)) is about 1e-5 bits a dimension."""
+    kept = float(linear_schedule(1000).kept[-1])
+    assert kept == pytest.approx(4.04e-5, rel=0.01)
+
+
+def test_the_cosine_schedule_keeps_half_the_data_half_way():
+    """Without offset alpha_bar is cos(t pi / 2)^2 at every step but the last, whose rate is bounded."""
+    schedule = cosine_schedule(100, offset=0.0)
+    np.testing.assert_allclose(
+        schedule.kept[:99], np.cos(np.arange(1, 100) / 100 * np.pi / 2) ** 2, rtol=1e-3
+    )
+    assert float(schedule.kept[49]) == pytest.approx(0.5, rel=1e-3)
+    assert float(schedule.betas[-1]) == pytest.approx(0.999)
+
+
+def test_the_offset_adds_noise_to_the_first_step():
+    assert float(cosine_schedule(10, offset=1e-4).betas[0]) < float(cosine_schedule(10, offset=0.05).betas[0])
+
+
+@pytest.mark.parametrize("schedule", [vp_schedule, linear_schedule, cosine_schedule])
+def test_a_schedule_needs_a_step(schedule):
     with pytest.raises(UsageError, match="steps must be at least 1"):
-        vp_schedule(0)
+        schedule(0)
