@@ -9,11 +9,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from langevin.data.sources import open_dataset
 from langevin.envs.tasks import get_task
 from langevin.errors import UsageError
 from langevin.evaluation.episodes import run_episodes
 from langevin.evaluation.fitted_q import FittedQ
 from langevin.evaluation.scores import score_summary
+from langevin.experiments.in_world import in_world_report, print_in_world
 from langevin.experiments.off_policy import off_policy_report, print_off_policy
 from langevin.experiments.pictures import draw_episodes
 from langevin.experiments.runs import EVALUATION_SEED, LoadedRun, load_run
@@ -25,12 +27,14 @@ from langevin.training.run_folder import read_summary, write_summary
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Run a trained policy in the real environment and update the run's summary.
+    """Run a trained policy in the real environment and update the run's summary, or judge it without one.
 
     Examples:
     langevin evaluate runs/td3bc-pointmaze-umaze-v0
     langevin evaluate runs/diffuser-pointmaze-umaze-v0 --episodes 200
     langevin evaluate runs/iql-hopper-medium-v0 --fqe
+    langevin evaluate runs/mopo-hopper-medium-v0 --in-world-model
+    langevin evaluate runs/iql-hopper-medium-v0 --in-world-model --world-model runs/mopo-hopper-medium-v0
     """
 
     run_folder: tyro.conf.Positional[Path]
@@ -45,6 +49,14 @@ class Evaluate:
     """Estimate the discounted return from the dataset alone (fitted-Q evaluation), beside the true one."""
     fqe_steps: int = 20_000
     """Updates of that estimate's critic."""
+    in_world_model: bool = False
+    """Predict the return in a learned world model, beside the true one."""
+    world_model: Path | None = None
+    """The run whose world model that is; without it the run's own."""
+    noises: int = 5
+    """How often each start state is imagined, with other noise every time."""
+    steps: int | None = None
+    """With --in-world-model: transitions of an episode at most; without it the task's."""
     seed: int = EVALUATION_SEED
     """Where start states are drawn from."""
     json: bool = False
@@ -55,8 +67,15 @@ class Evaluate:
         if self.episodes < 1:
             raise UsageError(f"--episodes must be at least 1, got {self.episodes}")
         loaded = load_run(self.run_folder)
+        if self.fqe and self.in_world_model:
+            raise UsageError("--fqe and --in-world-model are two evaluations; ask for one at a time")
         if self.fqe:
             return self.evaluate_off_policy(loaded)
+        if self.in_world_model:
+            return self.evaluate_in_world(loaded)
+        for name in ("world_model", "steps"):
+            if getattr(self, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} goes with --in-world-model; add that")
         task = get_task(self.task) if self.task else loaded.system.task
         if task.observation_size != loaded.system.observation_size:
             raise UsageError(
@@ -89,4 +108,19 @@ class Evaluate:
             print(json.dumps(result))
         else:
             print_off_policy(result, Console())
+        return result
+
+    def evaluate_in_world(self, loaded: LoadedRun) -> dict[str, Any]:
+        """Write in_world_model.json and print the prediction, beside the truth where there is a simulator."""
+        judge = load_run(self.world_model) if self.world_model else loaded
+        result = in_world_report(
+            loaded, judge, open_dataset(judge.config.dataset), starts=self.episodes, noises=self.noises,
+            steps=self.steps, seed=self.seed, progress=BarProgress(),
+        )  # fmt: skip
+        result["world_model"] = str(self.world_model or self.run_folder)
+        atomic_write(self.run_folder / "in_world_model.json", json.dumps(result, indent=1) + "\n")
+        if self.json:
+            print(json.dumps(result))
+        else:
+            print_in_world(result, Console())
         return result

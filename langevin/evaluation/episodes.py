@@ -71,11 +71,14 @@ def run_episodes(
     keep_observations: bool = False,
     sample: bool = False,
     discount: float = 1.0,
+    starts: Float[Any, "episodes observation"] | None = None,
+    steps: int | None = None,
     progress: AbstractProgress = SilentProgress(),  # noqa: B008 - stateless
 ) -> Episodes:
     """Run `episodes` episodes of every seed's policy (a pytree stacked over `seeds`).
 
-    Start states are drawn from `seed` for all of them: seed i's episode j starts where no other one does. An
+    Start states are drawn from `seed` for all of them: seed i's episode j starts where no other one does. With `starts`
+    every seed's episode j begins in the j-th of them. `steps` takes the place of the task's `max_steps`. An
     episode ends at a terminal state or after the task's `max_steps`; rewards after that are not counted, the
     reward of the ending step is. A stochastic policy acts by its mode, or with `sample` by samples. `discount` is
     per step.
@@ -84,13 +87,17 @@ def run_episodes(
     batch = seeds * episodes
     simulator = make_simulator(task, batch)
     observations = simulator.reset(np.random.default_rng(seed))
+    if starts is not None:
+        observations = np.tile(np.asarray(starts, np.float32), (seeds, 1))
+        simulator.set_state(observations)
     memories = _start(policies, episodes)
     returns, lengths = np.zeros(batch), np.zeros(batch, np.int64)
     running = np.ones(batch, bool)
     history, first_memories = [observations.copy()], memories
     key = jax.random.key(seed)
-    with progress.track(task.max_steps, f"{batch} episodes of {task.id}") as advance:
-        for step in range(task.max_steps):
+    steps = steps or task.max_steps
+    with progress.track(steps, f"{batch} episodes of {task.id}") as advance:
+        for step in range(steps):
             keys = jax.random.split(jax.random.fold_in(key, step), seeds)
             shaped = jnp.asarray(observations, jnp.float32).reshape(seeds, episodes, -1)
             actions, memories = act_all(policies, shaped, memories, keys)

@@ -18,7 +18,7 @@ from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions, sample_transitions
 from langevin.errors import UsageError, require_at_least, require_between
 from langevin.nets.ensemble import Ensemble
-from langevin.policies.base import Policy, SystemSpec
+from langevin.policies.base import Policy, SystemSpec, keeps_memory
 from langevin.policies.critics import action_values, make_critics
 from langevin.policies.optimization import apply_gradient, init_optimizer, move_towards
 from langevin.progress import AbstractProgress, SilentProgress
@@ -70,7 +70,7 @@ def fitted_q_values(
     action is not a function of one logged state.
     """
     greedy = policies.greedy()
-    if jax.tree.leaves(eqx.filter(jax.eval_shape(lambda p: _one(p, 0).start(1), greedy), lambda leaf: True)):
+    if keeps_memory(_one(greedy, 0)):
         raise UsageError(
             "fitted-Q evaluation needs a policy without memory; this one keeps a plan or a history, so evaluate it in "
             "the environment or in a world model"

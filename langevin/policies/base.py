@@ -4,6 +4,7 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from langevin.data.normalize import GaussianNormalizer
@@ -63,6 +64,11 @@ class Policy(eqx.Module):
 def heeds_rewards(policy: Policy) -> bool:
     """Whether `observe` does anything, so that nothing is compiled or run where it does not."""
     return type(policy).observe is not Policy.observe
+
+
+def keeps_memory(policy: Policy) -> bool:
+    """Whether its action is more than a function of the current observation: a plan, a history."""
+    return bool(jax.tree.leaves(jax.eval_shape(lambda: policy.start(1))))
 
 
 class Learner(eqx.Module):

@@ -263,6 +263,54 @@ def test_off_policy_evaluation_of_a_planner_says_why_it_cannot(copied, capsys):
     assert "without memory" in capsys.readouterr().err
 
 
+def test_a_world_model_judges_its_own_policies_beside_the_truth(copied, capsys):
+    folder = copied("dydiff")
+    words = ["evaluate", str(folder), "--in-world-model", "--episodes", "3", "--steps", "20", "--noises", "2"]
+    assert run([*words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == read(folder, "in_world_model.json")
+    assert (result["world"], result["steps"], result["rank_correlation"]) == ("dydiff", 20, None)
+    differences = np.subtract(result["predicted"]["per_seed"], result["true"]["per_seed"])
+    np.testing.assert_allclose(result["gap"]["per_seed"], differences)
+    assert all(low <= high for low, high in result["noise_ci95"])
+
+
+def test_a_world_model_judges_another_runs_policies(copied, capsys):
+    """The prediction is the judge's, whose folder is only read."""
+    folder, judge = copied("iql"), copied("dydiff")
+    before = contents(judge)
+    words = ["evaluate", str(folder), "--in-world-model", "--world-model", str(judge), "--episodes", "3"]
+    assert run([*words, "--steps", "20", "--noises", "2"]) == 0
+    assert "predicted" in capsys.readouterr().out
+    assert read(folder, "in_world_model.json")["world"] == "dydiff"
+    assert contents(judge) == before
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "words", "message"),
+    [
+        (
+            "iql",
+            ["--in-world-model"],
+            "a run of iql holds no world model; name a run that does with --world-model",
+        ),
+        ("diffuser", ["--in-world-model", "--world-model", "dydiff"], "without memory"),
+        ("dydiff", ["--in-world-model", "--fqe"], "--fqe and --in-world-model are two evaluations"),
+        ("iql", ["--world-model", "dydiff"], "--world-model goes with --in-world-model"),
+        ("dydiff", ["--steps", "5"], "--steps goes with --in-world-model"),
+        ("dydiff", ["--in-world-model", "--noises", "0"], "noises must be at least 1"),
+        ("dydiff", ["--in-world-model", "--steps", "0"], "steps must be at least 1"),
+    ],
+)
+def test_what_cannot_be_judged_in_a_world_model_is_said(copied, capsys, algorithm, words, message):
+    words = [str(copied(word)) if word == "dydiff" else word for word in words]
+    folder = copied(algorithm)
+    before = contents(folder)
+    assert run(["evaluate", str(folder), *words]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert contents(folder) == before
+
+
 def test_an_exported_policy_acts_as_the_run_does(copied, capsys):
     folder = copied("td3bc")
     assert run(["export", str(folder), "--json"]) == 0

@@ -15,7 +15,7 @@ from langevin.dynamics.reward import RewardTraining
 from langevin.dynamics.split import SplitTransitions, split_transitions
 from langevin.imagination.branched import BranchedRollouts
 from langevin.imagination.dydiff import DyDiff
-from langevin.imagination.worlds import World
+from langevin.imagination.worlds import EnsembleWorld, World
 from langevin.policies.base import Learner
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
@@ -97,6 +97,11 @@ def model_stage(name: str, training: Any, steps: int, data_of: Any) -> Stage:
     return Stage(
         name, steps, init, update, done=done, finish=lambda state, data, results: training.finish(state)
     )
+
+
+def ensemble_world(config: Any, system: System, results: Results) -> World:
+    """The finished single-step models as they are: no penalty, no halting."""
+    return EnsembleWorld(results["dynamics"], results["reward"], None, system.task.termination)
 
 
 def imagining_stage(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from langevin.errors import UsageError
+from langevin.imagination.worlds import World
 from langevin.policies.base import Learner
 from langevin.policies.bc import BC
 from langevin.policies.bcq import BCQ
@@ -29,7 +30,7 @@ from langevin.training.algorithms import (
     trajectory_transformer,
 )
 from langevin.training.algorithms import transfer as transfers
-from langevin.training.algorithms.system import System
+from langevin.training.algorithms.system import Results, System
 from langevin.training.presets import load_preset, to_table
 from langevin.training.stage import Stage
 
@@ -51,6 +52,8 @@ class Algorithm:
     """Whether it predicts episodes, and so must know when one ends."""
     learning_curve: bool = True
     """Whether its policy is evaluated during training, not only at the end."""
+    world: Callable[[Any, System, Results], World] | None = None
+    """Settings, system and finished stages -> the world model it learned, in which any policy can be judged."""
 
 
 LEARNERS: dict[str, type[Learner]] = {
@@ -87,25 +90,29 @@ ALGORITHMS = {
     "dydiff": Algorithm(
         "DyDiff",
         lambda base: offline.with_learner(dydiff.DyDiffConfig, LEARNERS[base or "td3bc"]),
-        dydiff.prepare, dydiff.stages, takes_base=True, imagines=True,
+        dydiff.prepare, dydiff.stages, takes_base=True, imagines=True, world=dydiff.learned_world,
     ),
     "single_step": Algorithm(
         "ensemble rollouts",
         lambda base: offline.with_learner(single_step.SingleStepConfig, LEARNERS[base or "td3bc"]),
         single_step.prepare, single_step.stages, takes_base=True, imagines=True,
+        world=model_based.ensemble_world,
     ),
     "mopo": Algorithm(
-        "MOPO", lambda base: mopo.MOPOConfig, model_based.prepare, mopo.stages, imagines=True
+        "MOPO", lambda base: mopo.MOPOConfig, model_based.prepare, mopo.stages, imagines=True,
+        world=model_based.ensemble_world,
     ),
     "combo": Algorithm(
-        "COMBO", lambda base: combo.COMBOConfig, model_based.prepare, combo.stages, imagines=True
+        "COMBO", lambda base: combo.COMBOConfig, model_based.prepare, combo.stages, imagines=True,
+        world=model_based.ensemble_world,
     ),
     "morel": Algorithm(
-        "MOReL (SAC)", lambda base: morel.MOReLConfig, model_based.prepare, morel.stages, imagines=True
+        "MOReL (SAC)", lambda base: morel.MOReLConfig, model_based.prepare, morel.stages, imagines=True,
+        world=model_based.ensemble_world,
     ),
     "mppi": Algorithm(
         "MPPI", lambda base: mppi.MPPIConfig, model_based.prepare, mppi.stages, imagines=True,
-        learning_curve=False,
+        learning_curve=False, world=model_based.ensemble_world,
     ),
     "diffuser": Algorithm(
         "Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages,
