@@ -10,22 +10,26 @@ from rich.console import Console
 
 from langevin.data.sources import open_dataset
 from langevin.errors import UsageError
-from langevin.experiments.fidelity import fidelity_report
-from langevin.experiments.runs import load_run, one_seed
+from langevin.experiments.fidelity import fidelity_report, save_fidelity
+from langevin.experiments.runs import LoadedRun, load_run, one_seed
+from langevin.experiments.world_fidelity import world_fidelity
 from langevin.progress import BarProgress
+from langevin.report.world_fidelity import world_verdict
+from langevin.training.algorithms.registry import ALGORITHMS, find_algorithm
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Measure a DyDiff run's world models against the simulator replaying the same actions.
+    """Measure a run's world model against the simulator replaying the same actions.
 
     Examples:
+    langevin fidelity runs/mopo-hopper-medium-v0
     langevin fidelity runs/dydiff-td3bc-pointmaze-umaze-v0
     langevin fidelity runs/dydiff-td3bc-pointmaze-umaze-v0 --rollouts 256 --strengths 0 0.25 0.5 1
     """
 
     run_folder: tyro.conf.Positional[Path]
-    """The folder of a finished DyDiff run."""
+    """The folder of a finished run that learned a world model."""
     rollouts: int = 128
     """Start states, drawn from the dataset."""
     refinements: int = 3
@@ -46,33 +50,47 @@ class Fidelity:
         if any(not 0 <= strength <= 3 for strength in self.strengths):
             raise UsageError(f"strengths must lie between 0 and 3, got {list(self.strengths)}")
         loaded = load_run(self.run_folder)
-        if loaded.config.algorithm != "dydiff" or loaded.settings.iterations == 0:
+        if find_algorithm(loaded.config.algorithm).world is None:
+            able = ", ".join(name for name, algorithm in ALGORITHMS.items() if algorithm.world)
             raise UsageError(
-                f"{self.run_folder} holds a run of {loaded.config.algorithm} without a trajectory world model; "
-                "fidelity examines dydiff runs with iterations >= 1"
+                f"{self.run_folder} holds a run of {loaded.config.algorithm}, which has no world model; "
+                f"fidelity examines runs of {able}"
             )
-        task = loaded.system.task
-        if not task.has_simulator:
+        if not loaded.system.task.has_simulator:
             raise UsageError(
                 f"{self.run_folder} was trained on logs of a system without a simulator here; fidelity compares "
                 "with the simulator"
             )
-        if task.maze is None or task.drawn_goals:
-            raise UsageError(
-                f"{self.run_folder} was trained in {task.id}; fidelity's reference policies are those of the mazes "
-                "with one goal"
-            )
         if not 0 <= self.seed < len(loaded.config.seeds):
             raise UsageError(f"--seed must be 0 to {len(loaded.config.seeds) - 1}, got {self.seed}")
-        report = fidelity_report(
-            self.run_folder, loaded, one_seed(loaded.result.states, self.seed), open_dataset(loaded.config.dataset),
-            rollouts=self.rollouts, strengths=self.strengths, refinements=self.refinements, progress=BarProgress(),
-        )  # fmt: skip
+        if self.strengths and not has_refinements(loaded):
+            raise UsageError(
+                "--strengths are of a trajectory world model in a maze with one goal; "
+                f"{self.run_folder} has none"
+            )
+        states, data = one_seed(loaded.result.states, self.seed), open_dataset(loaded.config.dataset)
+        report: dict[str, Any] = {"task": loaded.system.task.id, "algorithm": loaded.config.algorithm}
+        if has_refinements(loaded):
+            report |= fidelity_report(
+                self.run_folder, loaded, states, data, rollouts=self.rollouts, strengths=self.strengths,
+                refinements=self.refinements, progress=BarProgress(),
+            )  # fmt: skip
+        report["worlds"] = world_fidelity(
+            loaded, states, data, rollouts=self.rollouts, progress=BarProgress()
+        )
+        save_fidelity(self.run_folder, report)
         if self.json:
             print(json.dumps(report))
         else:
             console = Console()
-            for sentence in report["verdict"]:
+            for sentence in [*report.get("verdict", []), *world_verdict(report["worlds"])]:
                 console.print(f"• {sentence}", highlight=False)
             console.print(f"Table and figures are in {self.run_folder}", highlight=False)
         return report
+
+
+def has_refinements(loaded: LoadedRun) -> bool:
+    """Whether a trajectory model refines rollouts in a maze with one goal, where reference policies are known."""
+    task = loaded.system.task
+    refines = loaded.config.algorithm == "dydiff" and loaded.settings.iterations > 0
+    return refines and task.maze is not None and not task.drawn_goals

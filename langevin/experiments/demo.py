@@ -8,7 +8,7 @@ from langevin.data.sources import open_dataset
 from langevin.data.sources.minari import list_datasets, save_dataset
 from langevin.data.trajectories import Trajectories
 from langevin.envs.collect import make_dataset
-from langevin.experiments.fidelity import fidelity_report
+from langevin.experiments.fidelity import fidelity_report, save_fidelity
 from langevin.experiments.pictures import draw_run
 from langevin.experiments.runs import RunRequest, load_run, one_seed, run
 from langevin.progress import AbstractProgress
@@ -76,7 +76,9 @@ def demo_data(dataset: str, progress: AbstractProgress, say: Say) -> Trajectorie
 def demo_fidelity(folder: Path, trajectories: Trajectories, progress: AbstractProgress) -> dict[str, Any]:
     """The fidelity report of the first seed's models."""
     loaded = load_run(folder)
-    return fidelity_report(
+    report = fidelity_report(
         folder, loaded, one_seed(loaded.result.states, 0), trajectories,
         rollouts=FIDELITY_ROLLOUTS, strengths=FIDELITY_STRENGTHS, progress=progress,
     )  # fmt: skip
+    save_fidelity(folder, report)
+    return report

@@ -44,7 +44,7 @@ def fidelity_report(
     refinements: int = 3,
     progress: AbstractProgress | None = None,
 ) -> dict[str, Any]:
-    """Examine one seed's models under every policy and strength; write fidelity.json and the figures.
+    """Examine one seed's models under every policy and strength; draw the figures.
 
     Every row is measured twice, as the models draw it and held where it leaves the data. Verdict and figures are at
     the run's own conditioning strength. Raises UsageError when no episode is as long as the horizon.
@@ -92,10 +92,14 @@ def fidelity_report(
         ],
         "verdict": verdict(own_rows),
     }
-    atomic_write(folder / "fidelity.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     for policy, found in own.items():
         draw_rollouts(folder, loaded, policy, found)
     return report
+
+
+def save_fidelity(folder: Path, report: dict[str, Any]) -> None:
+    """Write fidelity.json, which the report page reads."""
+    atomic_write(folder / "fidelity.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
 
 
 def ensemble_then(ensemble: Refinements, refined: Refinements) -> Refinements:

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from langevin.envs.stepping import Simulator, make_simulator
 from langevin.envs.tasks import Task
@@ -30,9 +30,30 @@ class SimulatorWorld(World):
     ) -> Imagined:
         """True trajectories with true rewards and terminals."""
         act = acting(policy)
+        return self._driven(
+            lambda observations, key: act(observations, key=key), starts, jax.random.split(key, horizon)
+        )
 
-        def step(observations: Array, key: PRNGKeyArray):
-            actions = act(observations, key=key)
+    def replay(
+        self,
+        starts: Float[Array, "rollouts observation"],
+        actions: Float[Array, "rollouts horizon action"],
+        *,
+        key: PRNGKeyArray,
+    ) -> Imagined:
+        """The true trajectories under given actions."""
+        return self._driven(lambda observations, given: given, starts, jnp.moveaxis(actions, 1, 0))
+
+    def _driven(
+        self,
+        act: Callable[[Array, Array], Array],
+        starts: Float[Array, "rollouts observation"],
+        inputs: Key[Array, " horizon"] | Float[Array, "horizon rollouts action"],
+    ) -> Imagined:
+        """Trajectories under `act(observations, input)`, one input a step."""
+
+        def step(observations: Array, given: Array):
+            actions = act(observations, given)
             shapes = [
                 jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (observations.shape, actions.shape[:-1])
             ]
@@ -41,7 +62,7 @@ class SimulatorWorld(World):
             )
             return after, (observations, actions, rewards)
 
-        _, rows = jax.lax.scan(step, starts, jax.random.split(key, horizon))
+        _, rows = jax.lax.scan(step, starts, inputs)
         observations, actions, rewards = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), rows)
         before, taken, after = observations[:, :-1], actions[:, :-1], observations[:, 1:]
         return Imagined(

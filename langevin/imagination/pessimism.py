@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from langevin.data.sampling import Transitions
-from langevin.dynamics.ensemble import DynamicsModel, rollout
+from langevin.dynamics.ensemble import DynamicsModel, replay, rollout
 from langevin.dynamics.reward import RewardModel
 from langevin.dynamics.uncertainty import disagreement, largest_disagreement, largest_std
-from langevin.imagination.worlds import Imagined, Termination, World, acting, imagined
+from langevin.imagination.worlds import EnsembleWorld, Imagined, Termination, World, acting, imagined
 from langevin.policies.base import Policy
 
 
@@ -41,6 +41,17 @@ class PenalisedWorld(World):
             return found
         doubt = along(largest_std, self.dynamics, observations, actions)
         return eqx.tree_at(lambda f: f.rewards, found, found.rewards - self.penalty * doubt)
+
+    def replay(
+        self,
+        starts: Float[Array, "rollouts observation"],
+        actions: Float[Array, "rollouts horizon action"],
+        *,
+        key: PRNGKeyArray,
+    ) -> Imagined:
+        """Samples of random elites under given actions."""
+        observations = replay(self.dynamics, starts, actions[:, :-1], key=key, sample=True)
+        return imagined(self.reward, self.termination, observations, actions)
 
 
 class Unknown(eqx.Module):
@@ -79,6 +90,18 @@ class HaltingWorld(World):
         unknown = along(disagreement, self.dynamics, observations, actions) > self.unknown.threshold
         rewards = jnp.where(unknown, self.unknown.reward, found.rewards)
         return Imagined(observations, actions, rewards, found.terminations | unknown)
+
+    def replay(
+        self,
+        starts: Float[Array, "rollouts observation"],
+        actions: Float[Array, "rollouts horizon action"],
+        *,
+        key: PRNGKeyArray,
+    ) -> Imagined:
+        """The means of random elites under given actions."""
+        return EnsembleWorld(self.dynamics, self.reward, None, self.termination).replay(
+            starts, actions, key=key
+        )
 
 
 def along(

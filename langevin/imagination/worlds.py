@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from langevin.diffusion.samplers import Churn
 from langevin.diffusion.schedules import KarrasSchedule
-from langevin.dynamics.ensemble import DynamicsModel, rollout
+from langevin.dynamics.ensemble import DynamicsModel, replay, rollout
 from langevin.dynamics.inverse import InverseModel
 from langevin.dynamics.reward import RewardModel
 from langevin.imagination.halting import Halt
@@ -57,6 +57,19 @@ class World(eqx.Module):
     ) -> Imagined:
         """Trajectories of `horizon` states of the policy from the given start states."""
 
+    @abc.abstractmethod
+    def replay(
+        self,
+        starts: Float[Array, "rollouts observation"],
+        actions: Float[Array, "rollouts horizon action"],
+        *,
+        key: PRNGKeyArray,
+    ) -> Imagined:
+        """What the world believes that given actions lead to, whatever is done about it (no penalty, no halting).
+
+        The last action of a rollout is not answered, as in `imagine`.
+        """
+
 
 class EnsembleWorld(World):
     """Single-step rollouts in the learned ensemble: DyDiff with M = 0."""
@@ -73,6 +86,17 @@ class EnsembleWorld(World):
         observations, actions = rollout(acting(policy), self.dynamics, starts, horizon, key=key)
         found = imagined(self.reward, self.termination, observations, actions)
         return halted(found, self.halt, [observations])
+
+    def replay(
+        self,
+        starts: Float[Array, "rollouts observation"],
+        actions: Float[Array, "rollouts horizon action"],
+        *,
+        key: PRNGKeyArray,
+    ) -> Imagined:
+        """The predicted mean of a random elite at every step."""
+        observations = replay(self.dynamics, starts, actions[:, :-1], key=key)
+        return imagined(self.reward, self.termination, observations, actions)
 
 
 class DyDiffWorld(World):
@@ -116,6 +140,16 @@ class DyDiffWorld(World):
             actions = self.explain(observations, actions)
         found = imagined(self.reward, self.termination, observations, actions)
         return halted(found, self.halt, [unrefined, observations])
+
+    def replay(
+        self,
+        starts: Float[Array, "rollouts observation"],
+        actions: Float[Array, "rollouts horizon action"],
+        *,
+        key: PRNGKeyArray,
+    ) -> Imagined:
+        """One sample of the trajectory model under the actions."""
+        return imagined(self.reward, self.termination, self.refine(starts, actions, key=key), actions)
 
     def refine(
         self,

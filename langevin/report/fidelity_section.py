@@ -18,6 +18,7 @@ from langevin.report.fidelity import (
 )
 from langevin.report.html import legend, panels
 from langevin.report.table import DASH, number
+from langevin.report.world_fidelity import worlds_section
 
 ALL_ROWS_SHOWN = 24
 BAND = "the 95% interval of the mean over start states, of one trained model"
@@ -31,6 +32,8 @@ def fidelity_chapter(report: Fidelity, identity: str) -> str:
     rows, curves = distinct_rows(report.get("rows", [])), report.get("curves", [])
     sentences = "".join(f"<p>{escape(str(sentence))}</p>" for sentence in report.get("verdict", []))
     parts = [f'<div class="verdict">{sentences}</div>' if sentences else ""]
+    if not rows and not curves:
+        return "".join([*parts, worlds_section(report["worlds"], identity) if report.get("worlds") else ""])
     parts.append(
         "<p>The simulator replays the actions of each rollout from the same start. <i>Error</i> is the "
         "distance between imagined and true position, in maze cells; <i>legal</i> is the share of rollouts "
@@ -46,6 +49,8 @@ def fidelity_chapter(report: Fidelity, identity: str) -> str:
         parts.append(_errors(report, identity))
     if rows:
         parts += [_trade_off(rows, identity), _tables(rows, shown_strength(rows, report.get("strength")))]
+    if report.get("worlds"):
+        parts.append(f"<h3>State, reward, end and doubt</h3>{worlds_section(report['worlds'], identity)}")
     return "".join(parts)
 
 

@@ -143,9 +143,11 @@ def check_summary(summary: Record, where: str) -> None:
 
 def check_fidelity(fidelity: Record, where: str) -> None:
     """UsageError that names the first part of a fidelity report which is missing or has the wrong type."""
-    for name in ("rows", "curves", "verdict"):
+    for name in ("rows", "curves", "verdict", "worlds"):
         if not isinstance(fidelity.get(name, []), list):
             raise _broken(where, name, "a list", fidelity[name])
+    for place, row in enumerate(fidelity.get("worlds", [])):
+        _check_world_row(row, f"{where}: `worlds[{place}]`")
     for place, row in enumerate(fidelity.get("rows", [])):
         if (
             not isinstance(row, dict)
@@ -174,6 +176,25 @@ def check_fidelity(fidelity: Record, where: str) -> None:
                 isinstance(band, list) and len(band) == len(errors) and all(map(_is_number, band))
             ):
                 raise _broken(where, f"curves[{place}].{name}", f"a list of {len(errors)} numbers", band)
+
+
+WORLD_NUMBERS = ("reward_error", "reward_spread", "end_accuracy", "end_error", "known")
+
+
+def _check_world_row(row: Any, where: str) -> None:
+    """UsageError for a row of `worlds` without a number that the page shows."""
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("policy", "model")):
+        raise _broken(where, "policy, model", "strings", row)
+    for name in WORLD_NUMBERS:
+        if not _is_number(row.get(name)):
+            raise _broken(where, name, "a number", row.get(name))
+    for name in ("error", "coverage"):
+        found = row.get(name)
+        if not (isinstance(found, dict) and found and all(map(_is_number, found.values()))):
+            raise _broken(where, name, "numbers by step", found)
+    errors = row.get("error_by_step")
+    if not (isinstance(errors, list) and len(errors) > 1 and all(map(_is_number, errors))):
+        raise _broken(where, "error_by_step", "a list of numbers", errors)
 
 
 def _broken(where: str, name: str, expected: str, got: Any) -> UsageError:

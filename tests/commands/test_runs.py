@@ -13,6 +13,7 @@ from langevin import load_policy
 from langevin.cli import run
 from langevin.commands.train import parse_setting
 from langevin.envs.tasks import get_task
+from langevin.evaluation.world_fidelity import SAMPLES
 from langevin.experiments import demo
 from langevin.experiments.runs import load_run
 from langevin.policies.export import numpy_act
@@ -169,10 +170,18 @@ def test_fidelity_measures_every_policy_and_refinement_and_draws_them(copied, ca
         assert row["error"]["10"] >= 0
         assert 0 <= row["legal"] <= 1
     assert len(report["verdict"]) == len(POLICIES)
+    models = ("ensemble", "ensemble, sampled", "refined")
+    examined = {(row["policy"], row["model"]) for row in report["worlds"]}
+    assert examined == {(policy, model) for policy in ("data", "random", "trained") for model in models}
+    for row in report["worlds"]:
+        assert (row["rollouts"], row["samples"], row["ended"]) == (4, SAMPLES, 0)
+        assert len(row["error_by_step"]) == 16
+        assert all(0 <= row[name] <= 1 for name in ("end_accuracy", "known", "legal"))
     assert {f"rollouts_{policy}.png" for policy in POLICIES} <= set(read(folder / "figures", "captions.json"))
     assert run(["report", str(folder), "-o", str(folder.parent / "page.html")]) == 0
     page = (folder.parent / "page.html").read_text()
     assert report["verdict"][0].replace("'", "&#x27;") in page or report["verdict"][0] in page
+    assert "State, reward, end and doubt" in page
 
 
 def test_all_runs_stand_on_one_page(workshop, at_work, capsys):
@@ -206,10 +215,12 @@ def test_a_damaged_checkpoint_is_a_failure_of_the_run_and_not_of_the_command(cop
     assert contents(folder) == before
 
 
-def test_only_runs_with_a_trajectory_model_have_a_fidelity(workshop, at_work, capsys):
+def test_only_runs_with_a_world_model_have_a_fidelity(workshop, at_work, capsys):
     assert run(["fidelity", str(workshop / "bc")]) == 2
     error = capsys.readouterr().err
-    assert "holds a run of bc without a trajectory world model; fidelity examines dydiff runs" in error
+    assert (
+        "holds a run of bc, which has no world model; fidelity examines runs of dydiff, single_step" in error
+    )
     assert run(["fidelity", str(workshop / "dydiff"), "--seed", "2"]) == 2
     assert "--seed must be 0 to 1, got 2" in capsys.readouterr().err
 

@@ -1,0 +1,96 @@
+"""How far a run's world model can be trusted, whatever it is: the rows of `langevin fidelity` for every algorithm."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from langevin.data.normalize import GaussianNormalizer
+from langevin.data.sampling import sample_windows, transitions_of, windows_of
+from langevin.data.trajectories import Trajectories
+from langevin.dynamics.support import fit_support
+from langevin.envs.behaviours import wandering_actions
+from langevin.evaluation.world_fidelity import sampled_rollouts, true_rollouts, world_row
+from langevin.experiments.runs import LoadedRun
+from langevin.imagination.pessimism import PenalisedWorld
+from langevin.imagination.worlds import DyDiffWorld, EnsembleWorld, World
+from langevin.policies.base import keeps_memory
+from langevin.progress import AbstractProgress, SilentProgress
+from langevin.training.algorithms.registry import find_algorithm
+
+LONGEST_HORIZON = 100
+"""States of a rollout where the world model has no horizon of its own."""
+
+
+def world_fidelity(
+    loaded: LoadedRun,
+    states: dict[str, Any],
+    trajectories: Trajectories,
+    *,
+    rollouts: int,
+    progress: AbstractProgress | None = None,
+) -> list[dict[str, Any]]:
+    """A row for every policy and model of one seed (`states`: its finished stages).
+
+    Policies: "data" replays logged actions from logged states, the last one again and again after its episode's end;
+    "random" wanders; "trained" is the run's own, acting in its own world, unless it keeps a memory.
+    """
+    progress = progress or SilentProgress()
+    task = loaded.system.task
+    build = find_algorithm(loaded.config.algorithm).world
+    assert build is not None
+    world = build(loaded.settings, loaded.system, states)
+    horizon = loaded.settings.horizon if isinstance(world, DyDiffWorld) else LONGEST_HORIZON
+    windows = sample_windows(windows_of(trajectories, horizon), rollouts, key=jax.random.key(1))
+    starts, logged = windows.observations[:, 0], windows.actions
+    transitions = transitions_of(trajectories)
+    support = fit_support(transitions)
+    scale = np.asarray(GaussianNormalizer.fit(transitions.observations).std)
+    models = examined_worlds(loaded.config.algorithm, world)
+    rows = []
+    with progress.track(3 * len(models), "the world model against the simulator") as advance:
+        for policy, actions in policy_actions(loaded, states, world, starts, logged).items():
+            truth = true_rollouts(task, starts, actions)
+            for name, model in models.items():
+                found = sampled_rollouts(model, starts, actions, key=jax.random.key(0))
+                rows.append(
+                    {"policy": policy, "model": name, **world_row(found, truth, scale, support, task)}
+                )
+                advance(1)
+    return rows
+
+
+def examined_worlds(algorithm: str, world: World) -> dict[str, World]:
+    """The run's world by name; the ensemble also as it samples, and beside the refined rollouts that start from it."""
+    if isinstance(world, EnsembleWorld | DyDiffWorld):
+        ensemble = EnsembleWorld(world.dynamics, world.reward, None, world.termination)
+        sampled = PenalisedWorld(world.dynamics, world.reward, world.termination, None)
+        refined = {"refined": world} if isinstance(world, DyDiffWorld) else {}
+        return {"ensemble": ensemble, "ensemble, sampled": sampled, **refined}
+    return {algorithm: world}
+
+
+def policy_actions(
+    loaded: LoadedRun,
+    states: dict[str, Any],
+    world: World,
+    starts: Float[Array, "rollouts observation"],
+    logged: Float[Array, "rollouts horizon action"],
+) -> dict[str, Float[Array, "rollouts horizon action"]]:
+    """The actions that are replayed, by policy."""
+    rollouts, horizon, size = logged.shape
+    low, high = jnp.asarray(loaded.system.action_low), jnp.asarray(loaded.system.action_high)
+    wandering = wandering_actions(rollouts, horizon, size, key=jax.random.key(1))
+    actions = {"data": logged, "random": low + (high - low) * (wandering + 1) / 2}
+    last = loaded.stages[-1]
+    assert last.policy is not None
+    trained = last.policy(states[last.name], states).greedy()
+    if not keeps_memory(trained):
+        imagine = eqx.filter_jit(
+            lambda world, policy: world.imagine(policy, starts, horizon, key=jax.random.key(2))
+        )
+        actions["trained"] = imagine(world, trained).actions
+    return actions
