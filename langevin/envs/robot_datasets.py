@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 from threadpoolctl import threadpool_limits
 
 from langevin.data.trajectories import Trajectories
@@ -21,6 +21,18 @@ from langevin.progress import AbstractProgress, SilentProgress
 Act = Callable[
     [Float[np.ndarray, "batch observation"], np.random.Generator], Float32[np.ndarray, "batch action"]
 ]
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A behaviour: how it acts, and what it makes of being told, after each step, the rewards that its last actions
+    earned and which of the episodes are over."""
+
+    act: Act
+    told: Callable[[Float32[np.ndarray, " batch"], Bool[np.ndarray, " batch"]], None] = (
+        lambda rewards, ended: None
+    )
+
 
 MOST_COPIES = 100
 """Robots side by side. Each leaves one stream, whose last episode is cut where the stream ends."""
@@ -57,7 +69,7 @@ def make_robot_dataset(
     recipe: Recipe,
     transitions: int,
     seed: int,
-    behaviour: tuple[str, Act] | None = None,
+    behaviour: tuple[str, Actor] | None = None,
     progress: AbstractProgress | None = None,
 ) -> Trajectories:
     """Run the recipe's policies, or `behaviour` (a name and how it acts) in their place. Same arguments, same bytes.
@@ -68,8 +80,8 @@ def make_robot_dataset(
     parts = [transitions // len(actors) + (index < transitions % len(actors)) for index in range(len(actors))]
     rngs = np.random.default_rng(seed).spawn(len(actors))
     streams = [
-        run_streams(recipe.task, act, count, rng, progress or SilentProgress())
-        for (_, act), count, rng in zip(actors, parts, rngs, strict=True)
+        run_streams(recipe.task, actor, count, rng, progress or SilentProgress())
+        for (_, actor), count, rng in zip(actors, parts, rngs, strict=True)
         if count
     ]
     task = recipe.task
@@ -102,19 +114,21 @@ def robot_metadata(dataset_id: str, task: Task, seed: int) -> dict[str, Any]:
     }
 
 
-def actor_of(task: Task, level: str) -> Act:
+def actor_of(task: Task, level: str) -> Actor:
     """How a level acts: uniform actions, or a policy that came with the package.
 
     D4RL's *random* is a freshly initialised policy, whose actions are nearly uniform; ours are uniform.
     """
     if level == "random":
         shape = task.action_size
-        return lambda observations, rng: rng.uniform(-1, 1, (len(observations), shape)).astype(np.float32)
-    return behaviour_of(task, level).act
+        return Actor(
+            lambda observations, rng: rng.uniform(-1, 1, (len(observations), shape)).astype(np.float32)
+        )
+    return Actor(behaviour_of(task, level).act)
 
 
 def run_streams(
-    task: Task, act: Act, transitions: int, rng: np.random.Generator, progress: AbstractProgress
+    task: Task, actor: Actor, transitions: int, rng: np.random.Generator, progress: AbstractProgress
 ) -> dict[str, np.ndarray]:
     """Flat rows of streams laid one after another: each copy's episodes in order, truncations after `max_steps` and
     where a stream ends."""
@@ -134,7 +148,7 @@ def run_streams(
     # products 12,000 steps a second became 20,000.
     with progress.track(steps, f"collecting {task.id}") as advance, threadpool_limits(1, "blas"):
         for _ in range(steps):
-            actions = act(observations, rng)
+            actions = actor.act(observations, rng)
             after, rewards, terminations = simulator.step(actions)
             clocks += 1
             truncations = (clocks >= task.max_steps) & ~terminations
@@ -142,6 +156,7 @@ def run_streams(
             for name, values in zip(rows, found, strict=True):
                 rows[name].append(values)
             ended = terminations | truncations
+            actor.told(rewards, ended)
             if ended.any():
                 simulator.reset_rows(ended, rng)
                 clocks[ended] = 0
@@ -189,7 +204,7 @@ def target_returns(task: Task, seed: int) -> dict[str, float]:
     assert task.robot is not None
     source = get_task(task.robot.name, task.physics)
     levels = ["random", *(["expert"] if (task.robot.name, "expert") in shipped_behaviours() else [])]
-    return {level: episode_return(task, actor_of(source, level), seed) for level in levels}
+    return {level: episode_return(task, actor_of(source, level).act, seed) for level in levels}
 
 
 def episode_return(task: Task, act: Act, seed: int, episodes: int = REFERENCE_EPISODES) -> float:

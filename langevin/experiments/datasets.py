@@ -1,6 +1,7 @@
 """Every dataset that can be made here, by its id."""
 
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,11 +12,18 @@ from langevin.data.trajectories import Trajectories
 from langevin.envs.behaviour_policies import behaviour_of, read_behaviour
 from langevin.envs.collect import make_dataset as make_maze_dataset
 from langevin.envs.collect import makeable_datasets as maze_datasets
-from langevin.envs.robot_datasets import Act, join_streams, make_robot_dataset, robot_metadata, robot_recipes
+from langevin.envs.robot_datasets import (
+    Actor,
+    join_streams,
+    make_robot_dataset,
+    robot_metadata,
+    robot_recipes,
+)
 from langevin.envs.tasks import TASKS, Task, task_of_dataset
 from langevin.errors import UsageError, nearest
 from langevin.experiments.online import OnlineTraining, train_replay
 from langevin.experiments.runs import load_run, one_seed
+from langevin.policies.base import Policy, keeps_memory
 from langevin.progress import AbstractProgress, SilentProgress
 
 DEFAULT_TRANSITIONS = 1_000_000
@@ -106,10 +114,10 @@ def make_replay(
     return join_streams([rows], task, metadata)
 
 
-def behaviour_actor(path: Path, task: Task) -> Act:
+def behaviour_actor(path: Path, task: Task) -> Actor:
     """How a saved policy acts: a behaviour policy's file, or the first seed of a finished run."""
     if path.suffix == ".npz":
-        return read_behaviour(path).act
+        return Actor(read_behaviour(path).act)
     loaded = load_run(path)
     spec = loaded.system
     if (spec.observation_size, spec.action_size) != (task.observation_size, task.action_size):
@@ -117,17 +125,62 @@ def behaviour_actor(path: Path, task: Task) -> Act:
             f"{path} acts on {spec.observation_size} observations with {spec.action_size} actions; {task.id} has "
             f"{task.observation_size} and {task.action_size}"
         )
-    policy = one_seed(loaded.policies, 0)
-    step = eqx.filter_jit(lambda observations, memory, key: policy.act(observations, memory, key=key))
-    memories: dict[int, object] = {}
+    return actor_of_policy(one_seed(loaded.policies, 0))
+
+
+def actor_of_policy(policy: Policy) -> Actor:
+    """A policy as a behaviour; one that remembers has a memory for each episode, made anew when the next one begins."""
+    if keeps_memory(policy):
+        rows = Memories(policy)
+        return Actor(rows.act, rows.told)
+    step = eqx.filter_jit(lambda observations, key: policy.act(observations, None, key=key)[0])
 
     def act(observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        memory = memories.get(len(observations)) or policy.start(len(observations))
-        key = jax.random.key(int(rng.integers(2**31)))
-        actions, memories[len(observations)] = step(jnp.asarray(observations), memory, key)
+        return np.asarray(step(jnp.asarray(observations), jax.random.key(int(rng.integers(2**31)))))
+
+    return Actor(act)
+
+
+class Memories:
+    """A policy with memory, acting row by row: episodes of one batch do not begin together, and a plan has one age."""
+
+    def __init__(self, policy: Policy):
+        self._policy = policy
+        self._rows: Any = None
+        self._act = eqx.filter_jit(self._act_rows)
+        self._tell = eqx.filter_jit(self._tell_rows)
+
+    def act(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Actions of every row, and what each remembers of having taken it."""
+        count = len(observations)
+        self._rows = self._fresh(count) if self._rows is None else self._rows
+        keys = jax.random.split(jax.random.key(int(rng.integers(2**31))), count)
+        actions, self._rows = self._act(jnp.asarray(observations), self._rows, keys)
         return np.asarray(actions)
 
-    return act
+    def told(self, rewards: np.ndarray, ended: np.ndarray) -> None:
+        """Every row's reward; the rows of ended episodes forget all."""
+        self._rows = self._tell(self._rows, jnp.asarray(rewards), jnp.asarray(ended))
+
+    def _fresh(self, count: int) -> Any:
+        return jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf))), self._policy.start(1)
+        )
+
+    def _act_rows(self, observations, rows, keys):
+        def one(inputs):
+            observation, memory, key = inputs
+            action, memory = self._policy.act(observation[None], memory, key=key)
+            return action[0], memory
+
+        return jax.lax.map(one, (observations, rows, keys))
+
+    def _tell_rows(self, rows, rewards, ended):
+        told = jax.vmap(lambda memory, reward: self._policy.observe(memory, reward[None]))(rows, rewards)
+        return jax.tree.map(
+            lambda fresh, kept: jnp.where(ended.reshape(-1, *[1] * (kept.ndim - 1)), fresh, kept),
+            self._fresh(len(rewards)), told,
+        )  # fmt: skip
 
 
 def _sources() -> list[Task]:

@@ -103,14 +103,14 @@ def test_a_mixture_has_as_many_rows_of_each(tmp_path, monkeypatch):
     policies = [read_behaviour(paths["hopper", level]) for level in ("medium", "expert")]
     rng = np.random.default_rng(0).spawn(2)[0]
     first = robot_datasets.run_streams(
-        get_task("hopper"), policies[0].act, 201, rng, robot_datasets.SilentProgress()
+        get_task("hopper"), robot_datasets.Actor(policies[0].act), 201, rng, robot_datasets.SilentProgress()
     )
     np.testing.assert_array_equal(mixed.actions[:201], first["actions"])
     assert mixed.episode_ends.tolist().count(201) == 1, "an episode ends where one policy's rows do"
 
 
 def test_a_target_set_lives_in_the_shifted_body_and_says_what_its_references_earn():
-    data = make("hopper/leg_size/target-v0", 400, behaviour=("mine", policy().act))
+    data = make("hopper/leg_size/target-v0", 400, behaviour=("mine", robot_datasets.Actor(policy().act)))
     assert data.metadata["task"] == "hopper/leg_size"
     shifts = data.metadata["physics"]["shifts"]
     assert [(shift["field"], shift["name"]) for shift in shifts] == [("radius", "leg_geom")]
