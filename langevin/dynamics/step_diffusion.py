@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions, sample_transitions
-from langevin.diffusion.ddpm import DiscreteSchedule, ancestral_sample, cosine_schedule
+from langevin.diffusion.ddpm import DiscreteSchedule, cosine_schedule
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.errors import require_at_least, require_between
 from langevin.nets.embeddings import SinusoidalEmbedding
@@ -136,22 +136,6 @@ class StepDiffusion(eqx.Module):
         untold = self.networks.noise(noisy, steps, jnp.zeros_like(condition))
         return (1 + self.guidance) * told - self.guidance * untold
 
-    def held(
-        self,
-        noisy: Float[Array, "batch observation"],
-        step: Int[Array, ""],
-        noise: Float[Array, "batch observation"],
-    ) -> Float[Array, "batch observation"]:
-        """The noise that leads to the nearest x_0 within the dataset's range.
-
-        At the first step a cosine schedule leaves so little of the data that an error of the noise is magnified some
-        200 times in x_0.
-        """
-        kept = self.schedule.kept[step]
-        clean = self.schedule.clean_of(noisy, step, noise)
-        clean = jnp.clip(clean, self.scales.diffused_low, self.scales.diffused_high)
-        return (noisy - jnp.sqrt(kept) * clean) / jnp.sqrt(1 - kept)
-
     def next_observations(
         self,
         observations: Float[Array, "batch observation"],
@@ -161,16 +145,26 @@ class StepDiffusion(eqx.Module):
     ) -> Float[Array, "batch observation"]:
         """A next observation for each row, by K denoising steps (subroutine PE)."""
         condition = self.scales.condition(observations, actions)
+        first_key, chain_key = jax.random.split(key)
 
-        def predict_noise(noisy: Array, step: Array) -> Array:
-            noise = self.noise(noisy, step, condition)
-            return self.held(noisy, step, noise) if self.clip else noise
+        def denoise(noisy: Array, inputs: tuple[Array, Array]) -> tuple[Array, None]:
+            step, key = inputs
+            clean = self.schedule.clean_of(noisy, step, self.noise(noisy, step, condition))
+            if self.clip:
+                # The first step of a cosine schedule leaves so little of the data that the noise's error is magnified
+                # some 200 times here.
+                clean = jnp.clip(clean, self.scales.diffused_low, self.scales.diffused_high)
+            mean, std = self.schedule.posterior(clean, noisy, step)  # Eq. 1
+            return mean + std * jax.random.normal(key, noisy.shape), None
 
-        diffused = ancestral_sample(predict_noise, self.schedule, observations.shape, key=key)
+        # A scan, as no gradient goes through it: unrolled, it would be compiled once for each of its steps.
+        steps = jnp.arange(self.schedule.steps, dtype=jnp.int32)[::-1]
+        keys = jax.random.split(chain_key, self.schedule.steps)
+        diffused, _ = jax.lax.scan(denoise, jax.random.normal(first_key, observations.shape), (steps, keys))
         after = self.scales.from_diffused(observations, diffused)
-        return (
-            jnp.clip(after, self.scales.observation_low, self.scales.observation_high) if self.clip else after
-        )
+        if not self.clip:
+            return after
+        return jnp.clip(after, self.scales.observation_low, self.scales.observation_high)
 
     def outcomes(
         self,

@@ -160,13 +160,18 @@ def is_squashed(learner: Learner, system: System) -> bool:
     return isinstance(policy, GaussianPolicy) and isinstance(policy.actor, SquashedGaussianActor)
 
 
-def policy_stage(config: Any, system: System) -> Stage:
-    """Algorithm 1's loop: `config.steps` updates, refit and rollouts every `epoch_steps`."""
-    adept = ADEPT(
+def adept_of(config: Any) -> ADEPT:
+    """The learner in its world, by these settings."""
+    return ADEPT(
         paced(config.learner, config.steps), config.world_model, config.rollouts, config.rollout_steps,
         config.capacity, config.real_share, config.batch_size, config.refit_steps, config.refit_batch_size,
         config.importance_sampling, config.least_weight, config.most_weight, config.rewards.shift,
     )  # fmt: skip
+
+
+def policy_stage(config: Any, system: System) -> Stage:
+    """Algorithm 1's loop: `config.steps` updates, refit and rollouts every `epoch_steps`."""
+    adept = adept_of(config)
 
     def init(data: ADEPTData, results: Results, *, key: PRNGKeyArray):
         return adept.init(system.spec(data.transitions), results["world_model"], key=key)

@@ -25,7 +25,7 @@ from langevin.training.results import load_results
 ADEPT = ALGORITHMS["adept"]
 ID = "hopper/medium-v0"
 SMALL = {
-    "steps": 20, "epoch_steps": 10, "world_model_steps": 20, "behaviour_steps": 10, "rollouts": 4, "rollout_steps": 3,
+    "steps": 30, "epoch_steps": 10, "world_model_steps": 20, "behaviour_steps": 10, "rollouts": 4, "rollout_steps": 3,
     "capacity": 40, "refit_steps": 2, "refit_batch_size": 8, "batch_size": 16, "learner.width": 8, "learner.depth": 1,
     "world_model.width": 8, "world_model.depth": 1, "world_model.diffusion_steps": 3, "world_model.batch_size": 8,
     "behaviour.width": 8, "behaviour.depth": 1,
@@ -78,7 +78,7 @@ def test_its_stages_are_trained_and_its_policy_comes_back_from_disk(never_stoppe
     assert eqx.tree_equal(again.states, trained.states)
     state = trained.states["policy"]
     assert (np.asarray(state.buffer.filled) > 4).all(), "something was imagined"
-    np.testing.assert_array_equal(state.world.updates, [24, 24])
+    np.testing.assert_array_equal(state.world.updates, [26, 26])
     before, after = (
         np.asarray(world.diffusion.network.outcome.layers[0].weight)
         for world in (trained.states["world_model"], state.world)
@@ -89,7 +89,7 @@ def test_its_stages_are_trained_and_its_policy_comes_back_from_disk(never_stoppe
 def test_what_it_measures(never_stopped):
     records = read_metrics(never_stopped[0] / "metrics.jsonl")
     rounds = [record for record in records if "imagination/reward" in record]
-    assert [record["step"] for record in rounds] == [0, 0, 10, 10]
+    assert [record["step"] for record in rounds] == [0, 0, 10, 10, 20, 20]
     for record in rounds:
         assert 0 < record["importance/effective_share"] <= 1
         assert 1 <= record["imagination/length"] <= 3
