@@ -26,13 +26,14 @@ class Train:
     langevin train diffuser --dataset pointmaze/medium-v0 --out runs/planner
     langevin train cql --dataset hopper/medium-expert-v0 --target-dataset hopper/leg_size/target-v0 --dara
     langevin train bcq --dataset hopper/medium-expert-v0 --finetune-on hopper/leg_size/target-v0
+    langevin train adept --dataset hopper/medium-v0 --base iql
     langevin train dydiff --dataset pointmaze/umaze-v0 --set strength=0.25 --set learner.alpha=1.0
     """
 
     algorithm: tyro.conf.Positional[str]
     """A learner: bc, td3bc, sac, cql, iql, bcq, bear, diffusion_ql. Conditioned on outcomes: rvs, decision_transformer,
-    trajectory_transformer. Model-based: mopo, combo, morel, mppi. Add-ons to a learner: dydiff, single_step. Planner:
-    diffuser."""
+    trajectory_transformer. Model-based: mopo, combo, morel, mppi. Add-ons to a learner: dydiff, adept,
+    single_step. Planner: diffuser."""
     dataset: str
     """Dataset id, or the path of a Minari dataset (see langevin data list)."""
     target_dataset: str | None = None
@@ -42,7 +43,7 @@ class Train:
     finetune_on: str | None = None
     """A dataset of the system that the policy is for: learn from --dataset first, then from it."""
     base: str | None = None
-    """The learner an add-on such as dydiff stands on (default td3bc)."""
+    """The learner an add-on such as dydiff stands on (default td3bc; iql for adept)."""
     preset: str = "cpu"
     """Which settings to start from: cpu (minutes on two cores) or paper."""
     seeds: int = 3

@@ -30,11 +30,15 @@ class RewardScaling:
         if self.return_range is not None:
             require_at_least(0, return_range=self.return_range)
 
-    def apply(self, trajectories: Trajectories) -> Trajectories:
-        """The data with other rewards; episodes that all return the same keep their scale."""
+    def scale(self, trajectories: Trajectories) -> float:
+        """The factor for these episodes; those that all return the same keep their scale."""
         returns = trajectories.episode_returns()
         spread = float(returns.max() - returns.min())
-        scale = 1.0 if self.return_range is None or spread == 0 else self.return_range / spread
+        return 1.0 if self.return_range is None or spread == 0 else self.return_range / spread
+
+    def apply(self, trajectories: Trajectories) -> Trajectories:
+        """The data with other rewards."""
+        scale = self.scale(trajectories)
         if scale == 1 and self.shift == 0:
             return trajectories
         return dataclasses.replace(

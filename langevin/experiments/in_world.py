@@ -28,8 +28,8 @@ FEWEST_TO_RANK = 3
 """Policies, for a rank correlation to say anything."""
 
 
-def world_of(loaded: LoadedRun) -> World:
-    """A run's world models, stacked over its seeds; without any penalty or halting that its own learner is fed.
+def worlds_of(loaded: LoadedRun) -> list[World]:
+    """A run's world models, one a seed; without any penalty or halting that its own learner is fed.
 
     Raises UsageError for a run that learned none.
     """
@@ -40,7 +40,10 @@ def world_of(loaded: LoadedRun) -> World:
             f"a run of {loaded.config.algorithm} holds no world model; name a run that does with --world-model "
             f"(one of {able})"
         )
-    return build(loaded.settings, loaded.system, loaded.result.states)
+    return [
+        build(loaded.settings, loaded.system, one_seed(loaded.result.states, index))
+        for index in range(len(loaded.config.seeds))
+    ]
 
 
 def in_world_report(
@@ -65,7 +68,7 @@ def in_world_report(
             f"the world model is of {judge.system.task.id} and the policy of {loaded.system.task.id}; "
             "choose runs of one task"
         )
-    task, worlds = loaded.system.task, world_of(judge)
+    task, worlds = loaded.system.task, worlds_of(judge)
     settings = ImaginedEpisodes(
         steps=(task.max_steps or int(logged.episode_lengths().max())) if steps is None else steps,
         piece=getattr(judge.settings, "horizon", LONGEST_PIECE + 1) - 1,
@@ -77,10 +80,7 @@ def in_world_report(
     predictions: list[Prediction] = []
     with progress.track(len(loaded.config.seeds), "episodes in the world model") as advance:
         for index in range(len(loaded.config.seeds)):
-            policy, world = (
-                one_seed(loaded.policies, index),
-                one_seed(worlds, index % len(judge.config.seeds)),
-            )
+            policy, world = one_seed(loaded.policies, index), worlds[index % len(worlds)]
             predictions.append(
                 predict_returns(
                     policy, world, support, jnp.asarray(first), settings, key=jax.random.key(seed)

@@ -1,5 +1,6 @@
 """A whole run: data in, a trained and evaluated run folder out; and back from a folder to its models."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from langevin.progress import AbstractProgress, SilentProgress
 from langevin.training.algorithms.registry import TransferName, find_algorithm, label_of, load_settings
 from langevin.training.algorithms.system import System, system_of
 from langevin.training.loop import train
+from langevin.training.metrics import read_metrics
 from langevin.training.presets import from_table, to_table
 from langevin.training.results import TrainingResult, load_results
 from langevin.training.run_folder import RunConfig, create_run_folder, read_run_config, write_summary
@@ -115,6 +117,9 @@ def run(
             seed=EVALUATION_SEED, progress=progress,
         )  # fmt: skip
         scores = {"episodes": request.episodes, **score_summary(episodes.returns, task)}
+    remarks = algorithm.remarks(read_metrics(request.out / "metrics.jsonl")) if algorithm.remarks else []
+    for remark in remarks:
+        warnings.warn(remark, stacklevel=2)
     summary = {
         "algorithm": request.algorithm,
         "label": label_of(request.algorithm, request.base, request.transfer),
@@ -126,6 +131,7 @@ def run(
         "stopped_seeds": sorted(trained.stopped),
         "steps": policy_steps,
         **scores,
+        **({"remarks": remarks} if remarks else {}),
         "updates_per_second": trained.updates_per_second,
         "wall_seconds": trained.seconds,
     }
@@ -201,7 +207,8 @@ def run_config(
     request: RunRequest, settings: Any, system: System, datasets: Sequence[Trajectories]
 ) -> RunConfig:
     """config.toml's content: everything needed to run it again."""
-    base = (request.base or "td3bc") if find_algorithm(request.algorithm).takes_base else None
+    algorithm = find_algorithm(request.algorithm)
+    base = (request.base or algorithm.default_base) if algorithm.takes_base else None
     return RunConfig(
         algorithm=request.algorithm,
         base=base,

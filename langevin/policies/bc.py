@@ -10,10 +10,16 @@ from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.policies.actors import DeterministicActor, DeterministicPolicy, make_actor
 from langevin.policies.base import Learner, Metrics, SystemSpec
-from langevin.policies.gaussian import GaussianPolicy, SquashedGaussianActor, make_gaussian_actor
+from langevin.policies.gaussian import (
+    BoundedMeanActor,
+    GaussianPolicy,
+    SquashedGaussianActor,
+    make_bounded_mean_actor,
+    make_gaussian_actor,
+)
 from langevin.policies.optimization import apply_gradient, init_optimizer
 
-BCActor = DeterministicActor | SquashedGaussianActor
+BCActor = DeterministicActor | SquashedGaussianActor | BoundedMeanActor
 
 
 class BCState(eqx.Module):
@@ -27,12 +33,14 @@ class BCState(eqx.Module):
 class BC(Learner):
     """Behaviour cloning; the baseline every offline learner must beat.
 
-    gaussian: whether the policy is a squashed Gaussian, which can act as randomly as the data did, in place of their
-    mean action. learning_rate: Adam's. width, depth: units and number of hidden layers.
+    gaussian: whether the policy is a Gaussian, which can act as randomly as the data did, in place of their mean
+    action. squashed: whether that Gaussian is squashed into the action bounds; else its mean is held in them, its
+    spread is the same everywhere, and its density is finite on actions at the bounds. learning_rate: Adam's. width,
+    depth: units and number of hidden layers.
     """
 
     gaussian: bool = eqx.field(static=True, default=False)
-
+    squashed: bool = eqx.field(static=True, default=True)
     learning_rate: float = eqx.field(static=True, default=3e-4)
     width: int = eqx.field(static=True, default=256)
     depth: int = eqx.field(static=True, default=2)
@@ -44,16 +52,17 @@ class BC(Learner):
 
     def init(self, spec: SystemSpec, *, key: PRNGKeyArray) -> BCState:
         """A fresh actor."""
-        make = make_gaussian_actor if self.gaussian else make_actor
+        make_stochastic = make_gaussian_actor if self.squashed else make_bounded_mean_actor
+        make = make_stochastic if self.gaussian else make_actor
         actor = make(spec, self.width, self.depth, key=key)
         return BCState(actor, init_optimizer(self.optimizer, actor), spec.observation_normalizer)
 
     def loss(self, actor: BCActor, normalizer: GaussianNormalizer, batch: Transitions) -> Float[Array, ""]:
         """mean (pi(s) - a)^2 over batch and action dimensions, or -mean log pi(a | s)."""
         observations = normalizer.normalize(batch.observations)
-        if isinstance(actor, SquashedGaussianActor):
-            return -jax.vmap(actor.log_prob)(observations, batch.actions).mean()
-        return jnp.mean((jax.vmap(actor)(observations) - batch.actions) ** 2)
+        if isinstance(actor, DeterministicActor):
+            return jnp.mean((jax.vmap(actor)(observations) - batch.actions) ** 2)
+        return -jax.vmap(actor.log_prob)(observations, batch.actions).mean()
 
     def update(
         self, state: BCState, batch: Transitions, *, step: Int[Array, ""], key: PRNGKeyArray
@@ -65,6 +74,6 @@ class BC(Learner):
 
     def policy(self, state: BCState) -> DeterministicPolicy | GaussianPolicy:
         """The actor."""
-        if isinstance(state.actor, SquashedGaussianActor):
-            return GaussianPolicy(state.actor, state.normalizer)
-        return DeterministicPolicy(state.actor, state.normalizer)
+        if isinstance(state.actor, DeterministicActor):
+            return DeterministicPolicy(state.actor, state.normalizer)
+        return GaussianPolicy(state.actor, state.normalizer)

@@ -189,7 +189,7 @@ def test_all_runs_stand_on_one_page(workshop, at_work, capsys):
     assert run(["report", str(workshop), "-o", str(out), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert {entry["label"] for entry in result["runs"]} == {
-        "BC", "TD3+BC", "CQL", "IQL", "TD3+BC + DyDiff", "Diffuser",
+        "BC", "TD3+BC", "CQL", "IQL", "TD3+BC + DyDiff", "IQL + ADEPT", "Diffuser",
     }  # fmt: skip
     page = out.read_text()
     for summary in (read(workshop / algorithm) for algorithm in SETTINGS):

@@ -17,6 +17,12 @@ SETTINGS = {
         "inverse.depth=1", "world_model.width=8", "world_model.multipliers=[1]", "world_model.batch_size=4",
         "schedule.steps=2", "strength=1.0", "final_actions=inverse",
     ],
+    "adept": [
+        *SMALL, "steps=20", "epoch_steps=10", "world_model_steps=10", "behaviour_steps=10", "rollouts=4",
+        "rollout_steps=3", "capacity=100", "refit_steps=2", "refit_batch_size=8", "world_model.width=8",
+        "world_model.depth=1", "world_model.diffusion_steps=2", "world_model.batch_size=8", "behaviour.width=8",
+        "behaviour.depth=1",
+    ],
     "diffuser": [
         "steps=10", "planner.width=8", "planner.multipliers=[1]", "planner.horizon=16", "planner.shortest=4",
         "planner.batch_size=4", "schedule.steps=2",
@@ -24,7 +30,7 @@ SETTINGS = {
 }  # fmt: skip
 EPISODES = 20
 """As many as an evaluation during training runs, so that one program serves both."""
-SEEDS = {"bc": 2, "td3bc": 1, "cql": 1, "iql": 2, "dydiff": 2, "diffuser": 1}
+SEEDS = {"bc": 2, "td3bc": 1, "cql": 1, "iql": 2, "dydiff": 2, "adept": 1, "diffuser": 1}
 
 
 def train_arguments(algorithm: str, out: Path) -> list[str]:

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions, sample_transitions
@@ -81,3 +82,22 @@ def test_a_gaussian_clone_acts_as_randomly_as_the_data_did():
     np.testing.assert_allclose([drawn.mean(), drawn.std()], [0.4, 0.3], atol=0.02)
     mode, _ = policy.greedy().act(jnp.zeros((1, 1)), None, key=jax.random.key(1))
     np.testing.assert_allclose(np.arctanh(np.asarray(mode)), 0.4, atol=0.02)
+
+
+def test_a_gaussian_that_is_not_squashed_has_the_spread_of_the_data_and_a_finite_density_at_the_bounds():
+    """Half of these actions lie at the upper bound."""
+    actions = jnp.minimum(0.8 + 0.3 * jax.random.normal(jax.random.key(0), (4000, 1)), 0.8)
+    rows = Transitions(jnp.zeros((4000, 1)), actions, jnp.zeros(4000), jnp.zeros(4000), jnp.zeros((4000, 1)))
+    learner = BC(width=8, depth=1, learning_rate=1e-2, gaussian=True, squashed=False)
+    spec = SystemSpec(
+        1, 1, jnp.array([-0.8]), jnp.array([0.8]), GaussianNormalizer(jnp.zeros(1), jnp.ones(1))
+    )
+    update = lambda state, step: learner.update(state, rows, step=step, key=jax.random.key(0))
+    state, _ = jax.lax.scan(update, learner.init(spec, key=jax.random.key(0)), jnp.arange(600))
+    policy = learner.policy(state)
+    mean, std = float(actions.mean()), float(actions.std())
+    mode, _ = policy.greedy().act(jnp.zeros((1, 1)), None, key=jax.random.key(1))
+    np.testing.assert_allclose(mode, mean, atol=0.02)
+    at_bound = float(policy.log_prob(jnp.zeros((1, 1)), jnp.array([[0.8]]))[0])
+    expected = -0.5 * ((0.8 - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    assert at_bound == pytest.approx(expected, abs=0.1)

@@ -1,6 +1,7 @@
 """Algorithms by name."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from langevin.policies.iql import IQL
 from langevin.policies.sac import SAC
 from langevin.policies.td3bc import TD3BC
 from langevin.training.algorithms import (
+    adept,
     combo,
     decision_transformer,
     diffuser,
@@ -48,12 +50,16 @@ class Algorithm:
     stages: Callable[[Any, System], list[Stage]]
     takes_base: bool = False
     """Whether it is an add-on over a base learner."""
+    default_base: str = "td3bc"
+    """The learner an add-on stands on when none is named."""
     imagines: bool = False
     """Whether it predicts episodes, and so must know when one ends."""
     learning_curve: bool = True
     """Whether its policy is evaluated during training, not only at the end."""
     world: Callable[[Any, System, Results], World] | None = None
     """Settings, system and finished stages -> the world model it learned, in which any policy can be judged."""
+    remarks: Callable[[Sequence[Mapping[str, Any]]], list[str]] | None = None
+    """The records of a finished run -> sentences of what in them a person must know; an empty list if nothing."""
 
 
 LEARNERS: dict[str, type[Learner]] = {
@@ -97,6 +103,12 @@ ALGORITHMS = {
         lambda base: offline.with_learner(single_step.SingleStepConfig, LEARNERS[base or "td3bc"]),
         single_step.prepare, single_step.stages, takes_base=True, imagines=True,
         world=model_based.ensemble_world,
+    ),
+    "adept": Algorithm(
+        "ADEPT",
+        lambda base: offline.with_learner(adept.ADEPTConfig, LEARNERS[base or "iql"]),
+        adept.prepare, adept.stages, takes_base=True, default_base="iql", remarks=adept.remarks,
+        world=adept.learned_world,
     ),
     "mopo": Algorithm(
         "MOPO", lambda base: mopo.MOPOConfig, model_based.prepare, mopo.stages, imagines=True,
@@ -168,7 +180,8 @@ def load_settings(
     overrides: Mapping[str, Any],
     transfer: TransferName | None = None,
 ) -> Any:
-    """An algorithm's settings from its preset; an add-on's learner has its own preset's settings.
+    """An algorithm's settings from its preset; an add-on's learner has its own preset's settings, and where the
+    add-on can scale rewards, its own preset's scale.
 
     Raises UsageError for an unknown preset or setting, and for a base where none fits or an unknown one.
     """
@@ -177,15 +190,23 @@ def load_settings(
         if base is not None:
             raise UsageError(f"{name} takes no --base; only add-ons such as dydiff do")
         return load_preset(algorithm.config_class(None), name, preset, dataset_id, overrides)
-    base = base or "td3bc"
+    base = base or algorithm.default_base
     if base not in LEARNERS:
         raise UsageError(f"--base {base} is not a learner; choose one of {', '.join(LEARNERS)}")
-    learner = to_table(load_preset(offline_config(base), base, preset, dataset_id).learner)
-    below = {f"learner.{key}": value for key, value in learner.items()}
-    return load_preset(algorithm.config_class(base), name, preset, dataset_id, below | dict(overrides))
+    config_class, alone = (
+        algorithm.config_class(base),
+        load_preset(offline_config(base), base, preset, dataset_id),
+    )
+    below = {
+        f"{part}.{key}": value
+        for part in ("learner", "rewards")
+        if any(field.name == part for field in dataclasses.fields(config_class))
+        for key, value in to_table(getattr(alone, part)).items()
+    }
+    return load_preset(config_class, name, preset, dataset_id, below | dict(overrides))
 
 
 def label_of(name: str, base: str | None, transfer: TransferName | None = None) -> str:
     """The name shown in tables, as "TD3+BC + DyDiff"."""
-    label = find_algorithm(name, transfer).label
-    return f"{LABELS[base or 'td3bc']} + {label}" if ALGORITHMS[name].takes_base else label
+    label, algorithm = find_algorithm(name, transfer).label, ALGORITHMS[name]
+    return f"{LABELS[base or algorithm.default_base]} + {label}" if algorithm.takes_base else label
