@@ -1,6 +1,5 @@
 """DyDiff end to end: single-step models, the trajectory diffusion model, then the learner that imagines."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from langevin.imagination.halting import Halt, fit_halt
 from langevin.imagination.trajectory_model import TrajectoryModelTraining
 from langevin.imagination.worlds import DyDiffWorld, EnsembleWorld, World
 from langevin.nets.temporal_unet import require_horizon
-from langevin.training.algorithms.model_based import model_stage, single_step_stages
+from langevin.training.algorithms.model_based import diffusion_stage, model_stage, single_step_stages
 from langevin.training.algorithms.single_step import SingleStepConfig, policy_stage
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
@@ -98,8 +97,6 @@ def inverse_stage(config: Any) -> Stage:
 
 
 def world_model_stage(config: Any) -> Stage:
-    """The trajectory diffusion model; its learning rate decays over the stage."""
+    """The trajectory diffusion model, on windows that it can halve as often as it must."""
     require_horizon(config.horizon, len(config.world_model.multipliers))
-    optimizer = dataclasses.replace(config.world_model.optimizer, decay_steps=config.world_model_steps)
-    training = dataclasses.replace(config.world_model, optimizer=optimizer)
-    return model_stage("world_model", training, config.world_model_steps, lambda data: data.windows)
+    return diffusion_stage(config, lambda data: data.windows)

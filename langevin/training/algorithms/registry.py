@@ -23,9 +23,12 @@ from langevin.training.algorithms import (
     mopo,
     morel,
     mppi,
+    mtdiff,
     offline,
+    policy_guided,
     rvs,
     single_step,
+    synther,
     trajectory_transformer,
 )
 from langevin.training.algorithms import transfer as transfers
@@ -93,6 +96,19 @@ ALGORITHMS = {
         "ensemble rollouts",
         lambda base: offline.with_learner(single_step.SingleStepConfig, LEARNERS[base or "td3bc"]),
         single_step.prepare, single_step.stages, takes_base=True, imagines=True,
+    ),
+    "synther": Algorithm(
+        "SynthER", lambda base: offline.with_learner(synther.SynthERConfig, LEARNERS[base or "td3bc"]),
+        synther.prepare, synther.stages, takes_base=True,
+    ),
+    "mtdiff": Algorithm(
+        "MTDiff-s", lambda base: offline.with_learner(mtdiff.MTDiffConfig, LEARNERS[base or "td3bc"]),
+        mtdiff.prepare, mtdiff.stages, takes_base=True,
+    ),
+    "policy_guided": Algorithm(
+        "policy-guided diffusion",
+        lambda base: offline.with_learner(policy_guided.PolicyGuidedConfig, LEARNERS[base or "td3bc"]),
+        mtdiff.prepare, policy_guided.stages, takes_base=True,
     ),
     "mopo": Algorithm(
         "MOPO", lambda base: mopo.MOPOConfig, model_based.prepare, mopo.stages, imagines=True
