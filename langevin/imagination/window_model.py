@@ -46,7 +46,8 @@ def experience_windows(trajectories: Trajectories, horizon: int) -> ExperienceWi
     """Every window of `horizon` rows at stride 1, and those that a terminal cuts short.
 
     Were each window full, a terminal could only stand in its last row, which has no successor, and no transition cut
-    from a window would ever be terminal. Rows after the terminal are masked.
+    from a window would ever be terminal. Rows after the terminal repeat it, and are learned: a model that never learned
+    them would draw anything there, and what stands there decides what stands before.
     """
     windows = windows_of(trajectories, horizon)
     lengths = trajectories.episode_lengths()
@@ -150,13 +151,14 @@ class WindowModelTraining(eqx.Module):
     def update(
         self, state: WindowModelState, data: ExperienceWindows, *, step: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[WindowModelState, Metrics]:
-        """Draw a batch of windows and take one gradient step on their valid rows."""
+        """Draw a batch of windows and take one gradient step on their rows, the terminal's repetitions among them."""
         batch_key, loss_key = jax.random.split(key)
         batch = sample_windows(data.windows, self.batch_size, key=batch_key)
+        known = batch.mask | (batch.observations[..., -1] > 0.5)
         rows = state.normalizer.normalize(batch.observations)
         diffusion, loss = self.optimizer.update(
             state.diffusion,
-            lambda network: unconditional_loss(self.edm, network, rows, batch.mask, key=loss_key),
+            lambda network: unconditional_loss(self.edm, network, rows, known, key=loss_key),
             step=step,
         )
         return eqx.tree_at(lambda s: s.diffusion, state, diffusion), {"world_model/loss": loss}

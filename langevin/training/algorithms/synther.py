@@ -56,18 +56,22 @@ def prepare(config: Any, trajectories: Trajectories) -> TransitionData:
 
 def stages(config: Any, system: System) -> list[Stage]:
     """The model, the synthetic data, the policy."""
+
+    def draw(model: TransitionModel, *, key: PRNGKeyArray):
+        sample_key, filter_key = jax.random.split(key)
+        drawn = model.sample(config.synthesis_batch, config.schedule, config.churn, key=sample_key)
+        return keep(config, drawn, key=filter_key), jnp.ones(config.kept, bool)
+
     return [
         diffusion_stage(config, lambda data: data.transitions),
-        synthesis_stage(config, system, lambda model, key: draw(config, model, key=key), config.kept),
+        synthesis_stage(config, system, draw, config.kept),
         learning_stage(config, system),
     ]
 
 
-def draw(config: Any, model: TransitionModel, *, key: PRNGKeyArray):
-    """The transitions kept of one batch. SynthER-f scores a transition by its reward (DyDiff, appendix E.2)."""
-    sample_key, filter_key = jax.random.split(key)
-    drawn = model.sample(config.synthesis_batch, config.schedule, config.churn, key=sample_key)
-    if config.kept < config.synthesis_batch:
-        kept = FILTERS[config.filter](drawn.rewards, config.kept, key=filter_key)
-        drawn = jax.tree.map(lambda leaf: leaf[kept], drawn)
-    return drawn, jnp.ones(config.kept, bool)
+def keep(config: Any, drawn: Transitions, *, key: PRNGKeyArray) -> Transitions:
+    """The transitions of a batch that are learned from; SynthER-f scores each by its reward (DyDiff, appendix E.2)."""
+    if config.kept == drawn.size:
+        return drawn
+    kept = FILTERS[config.filter](drawn.rewards, config.kept, key=key)
+    return jax.tree.map(lambda leaf: leaf[kept], drawn)
