@@ -121,9 +121,13 @@ def test_drawn_windows_obey_the_law_and_are_paid_by_it(unguided):
     going_on = valid & ~np.asarray(unguided.terminations)
     spread = states.std()
     assert np.median(np.abs(error[going_on])) < 0.1 * spread
-    assert np.sqrt(np.square(error[going_on]).mean()) < 0.25 * spread
-    paid = np.asarray(unguided.rewards) - (2 * states[:, :-1, 0] + 5)
-    assert np.sqrt(np.square(paid[valid]).mean()) < 0.25 * 2 * spread
+    whole = going_on.all(axis=1)
+    travelled, pushed = states[whole, -1, 0] - states[whole, 0, 0], PUSH * actions[whole, :-1, 0].sum(axis=1)
+    assert np.corrcoef(travelled, pushed)[0, 1] > 0.85, "where the actions push, the states go"
+    assert 0.7 < np.polyfit(pushed, travelled, 1)[0] < 1.3
+    paid, due = np.asarray(unguided.rewards)[valid], (2 * states[:, :-1, 0] + 5)[valid]
+    assert np.median(np.abs(paid - due)) < 0.2 * due.std()
+    assert np.corrcoef(paid, due)[0, 1] > 0.9
     assert np.asarray(unguided.rewards).shape == (DRAWN, HORIZON - 1)
 
 
