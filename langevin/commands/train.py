@@ -23,6 +23,7 @@ class Train:
     Examples:
     langevin train td3bc --dataset pointmaze/umaze-v0
     langevin train dydiff --dataset pointmaze/umaze-v0 --base td3bc --seeds 5 --steps 100000
+    langevin train synther --dataset pointmaze/umaze-v0 --base iql
     langevin train diffuser --dataset pointmaze/medium-v0 --out runs/planner
     langevin train cql --dataset hopper/medium-expert-v0 --target-dataset hopper/leg_size/target-v0 --dara
     langevin train bcq --dataset hopper/medium-expert-v0 --finetune-on hopper/leg_size/target-v0
@@ -32,8 +33,8 @@ class Train:
 
     algorithm: tyro.conf.Positional[str]
     """A learner: bc, td3bc, sac, cql, iql, bcq, bear, diffusion_ql. Conditioned on outcomes: rvs, decision_transformer,
-    trajectory_transformer. Model-based: mopo, combo, morel, mppi. Add-ons to a learner: dydiff, adept,
-    single_step. Planner: diffuser."""
+    trajectory_transformer. Model-based: mopo, combo, morel, mppi. Add-ons to a learner: dydiff, adept, synther, mtdiff,
+    policy_guided, single_step. Planner: diffuser."""
     dataset: str
     """Dataset id, or the path of a Minari dataset (see langevin data list)."""
     target_dataset: str | None = None

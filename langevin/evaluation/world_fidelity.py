@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from langevin.dynamics.support import Support
 from langevin.envs.stepping import make_simulator
 from langevin.envs.tasks import Task
-from langevin.imagination.worlds import Imagined, World
+from langevin.imagination.worlds import DynamicsWorld, Imagined
 
 SAMPLES = 19
 """Rollouts of each start and its actions: between the least and the greatest of 19 draws a twentieth lies 90% of the
@@ -45,7 +45,7 @@ def true_rollouts(
 
 @eqx.filter_jit
 def sampled_rollouts(
-    world: World,
+    world: DynamicsWorld,
     starts: Float[Array, "rollouts observation"],
     actions: Float[Array, "rollouts horizon action"],
     *,

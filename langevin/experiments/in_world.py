@@ -18,7 +18,7 @@ from langevin.evaluation.in_world import ImaginedEpisodes, Prediction, predict_r
 from langevin.evaluation.scores import bootstrap_interval, mean
 from langevin.experiments.off_policy import block
 from langevin.experiments.runs import LoadedRun, one_seed
-from langevin.imagination.worlds import World
+from langevin.imagination.worlds import DynamicsWorld
 from langevin.progress import AbstractProgress, SilentProgress
 from langevin.training.algorithms.registry import ALGORITHMS, find_algorithm
 
@@ -28,7 +28,7 @@ FEWEST_TO_RANK = 3
 """Policies, for a rank correlation to say anything."""
 
 
-def worlds_of(loaded: LoadedRun) -> list[World]:
+def worlds_of(loaded: LoadedRun) -> list[DynamicsWorld]:
     """A run's world models, one a seed; without any penalty or halting that its own learner is fed.
 
     Raises UsageError for a run that learned none.

@@ -15,11 +15,11 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from langevin.envs.stepping import Simulator, make_simulator
 from langevin.envs.tasks import Task
-from langevin.imagination.worlds import Imagined, World, acting
+from langevin.imagination.worlds import DynamicsWorld, Imagined, acting
 from langevin.policies.base import Policy
 
 
-class SimulatorWorld(World):
+class SimulatorWorld(DynamicsWorld):
     """The true simulator as a world; its steps leave the device through a callback."""
 
     task: Task = eqx.field(static=True)

@@ -16,7 +16,7 @@ from langevin.envs.behaviours import wandering_actions
 from langevin.evaluation.world_fidelity import sampled_rollouts, true_rollouts, world_row
 from langevin.experiments.runs import LoadedRun
 from langevin.imagination.pessimism import PenalisedWorld
-from langevin.imagination.worlds import DyDiffWorld, EnsembleWorld, World
+from langevin.imagination.worlds import DyDiffWorld, DynamicsWorld, EnsembleWorld
 from langevin.policies.base import keeps_memory
 from langevin.progress import AbstractProgress, SilentProgress
 from langevin.training.algorithms.registry import find_algorithm
@@ -63,7 +63,7 @@ def world_fidelity(
     return rows
 
 
-def examined_worlds(algorithm: str, world: World) -> dict[str, World]:
+def examined_worlds(algorithm: str, world: DynamicsWorld) -> dict[str, DynamicsWorld]:
     """The run's world by name; the ensemble also as it samples, and beside the refined rollouts that start from it."""
     if isinstance(world, EnsembleWorld | DyDiffWorld):
         ensemble = EnsembleWorld(world.dynamics, world.reward, None, world.termination)
@@ -76,7 +76,7 @@ def examined_worlds(algorithm: str, world: World) -> dict[str, World]:
 def policy_actions(
     loaded: LoadedRun,
     states: dict[str, Any],
-    world: World,
+    world: DynamicsWorld,
     starts: Float[Array, "rollouts observation"],
     logged: Float[Array, "rollouts horizon action"],
 ) -> dict[str, Float[Array, "rollouts horizon action"]]:

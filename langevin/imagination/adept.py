@@ -19,12 +19,12 @@ from langevin.errors import UsageError, require_at_least, require_between
 from langevin.imagination.buffer import SyntheticBuffer, empty_buffer, mixed_batch
 from langevin.imagination.experience import as_transitions, mean_reward
 from langevin.imagination.importance import effective_share, has_density, importance_weights, log_ratios
-from langevin.imagination.worlds import Imagined, World, acting
+from langevin.imagination.worlds import DynamicsWorld, Imagined, acting
 from langevin.policies.base import Learner, Metrics, Policy, SystemSpec
 from langevin.policies.gaussian import GaussianPolicy
 
 
-class StepDiffusionWorld(World):
+class StepDiffusionWorld(DynamicsWorld):
     """Rollouts in the world model, one transition at a time (subroutine PE)."""
 
     model: StepDiffusion

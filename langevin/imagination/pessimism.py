@@ -15,11 +15,18 @@ from langevin.data.sampling import Transitions
 from langevin.dynamics.ensemble import DynamicsModel, replay, rollout
 from langevin.dynamics.reward import RewardModel
 from langevin.dynamics.uncertainty import disagreement, largest_disagreement, largest_std
-from langevin.imagination.worlds import EnsembleWorld, Imagined, Termination, World, acting, imagined
+from langevin.imagination.worlds import (
+    DynamicsWorld,
+    EnsembleWorld,
+    Imagined,
+    Termination,
+    acting,
+    imagined,
+)
 from langevin.policies.base import Policy
 
 
-class PenalisedWorld(World):
+class PenalisedWorld(DynamicsWorld):
     """Next states drawn from the Gaussian of a random elite, rewards less a multiple of the ensemble's doubt.
 
     penalty: lambda of MOPO (Yu et al. 2020), in reward units for each unit of `largest_std`; None leaves the rewards as
@@ -72,7 +79,7 @@ def fit_unknown(
     return Unknown(threshold, transitions.rewards.min() - offset)
 
 
-class HaltingWorld(World):
+class HaltingWorld(DynamicsWorld):
     """MOReL's pessimistic MDP (Kidambi et al. 2020): next states are the mean of a random
     elite; where the members disagree too much, the episode is over."""
 

@@ -57,6 +57,10 @@ class World(eqx.Module):
     ) -> Imagined:
         """Trajectories of `horizon` states of the policy from the given start states."""
 
+
+class DynamicsWorld(World):
+    """A world that answers any actions, and so can be held against the simulator under the same ones."""
+
     @abc.abstractmethod
     def replay(
         self,
@@ -71,7 +75,7 @@ class World(eqx.Module):
         """
 
 
-class EnsembleWorld(World):
+class EnsembleWorld(DynamicsWorld):
     """Single-step rollouts in the learned ensemble: DyDiff with M = 0."""
 
     dynamics: DynamicsModel
@@ -99,7 +103,7 @@ class EnsembleWorld(World):
         return imagined(self.reward, self.termination, observations, actions)
 
 
-class DyDiffWorld(World):
+class DyDiffWorld(DynamicsWorld):
     """Ensemble rollouts whose states a trajectory diffusion model corrects (DyDiff, Algorithm 1).
 
     iterations: M, how often states are refined and actions chosen anew. mix: share of the new states against the

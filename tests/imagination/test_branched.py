@@ -37,9 +37,6 @@ class Counting(World):
         ends = jnp.zeros(rewards.shape, bool).at[: self.ending, 1].set(True)
         return Imagined(observations, jnp.full((len(starts), horizon, 1), -0.5), rewards, ends)
 
-    def replay(self, starts, actions, *, key):
-        raise NotImplementedError("nothing here is asked what given actions lead to")
-
 
 begin_epoch = eqx.filter_jit(BranchedRollouts.begin_epoch)
 

@@ -1,16 +1,12 @@
 """The model-based algorithms end to end on a small log: stages, what is kept on disk, and the policy it makes again."""
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_log import actions_of, small_log, small_system
 
-from langevin.data.trajectories import Trajectories
-from langevin.envs.tasks import logged_task
 from langevin.errors import UsageError
 from langevin.training.algorithms.registry import ALGORITHMS, label_of, load_settings
-from langevin.training.algorithms.system import System
 from langevin.training.loop import train
 from langevin.training.results import load_results
 
@@ -52,23 +48,12 @@ def settings(name, preset="cpu", **more):
 
 @pytest.fixture(scope="module")
 def log():
-    """Two episodes of s' = s + 0.1 a, paid the position."""
-    rng = np.random.default_rng(0)
-    actions = rng.uniform(-1, 1, (60, 1)).astype(np.float32)
-    after = np.cumsum(0.1 * actions, axis=0).astype(np.float32)
-    states = np.concatenate([np.zeros((1, 1), np.float32), after[:-1]])
-    truncations = np.arange(60) % 30 == 29
-    return Trajectories(
-        observations=states, actions=actions, rewards=states[:, 0], next_observations=after,
-        terminations=np.zeros(60, bool), truncations=truncations, episode_ends=np.array([30, 60]),
-        action_low=-np.ones(1, np.float32), action_high=np.ones(1, np.float32), metadata={},
-    )  # fmt: skip
+    return small_log()
 
 
 @pytest.fixture(scope="module")
 def system():
-    low, high = -np.ones(1, np.float32), np.ones(1, np.float32)
-    return System(logged_task(1, low, high), 1, 1, low, high)
+    return small_system()
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -82,15 +67,9 @@ def test_its_stages_are_trained_and_its_policy_comes_back_from_disk(name, log, s
     again = load_results(tmp_path, stages, blank, [0])
     assert eqx.tree_equal(again.states, trained.states)
 
-    @eqx.filter_jit
-    def act(policies):
-        policy = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, policies)
-        observations = jnp.linspace(-1, 1, 5)[:, None]
-        return policy.act(observations, policy.start(5), key=jax.random.key(0))[0]
-
-    actions = np.asarray(act(trained.policies(stages)))
+    actions = actions_of(trained.policies(stages))
     assert (np.abs(actions) <= 1).all()
-    np.testing.assert_array_equal(act(again.policies(stages)), actions)
+    np.testing.assert_array_equal(actions_of(again.policies(stages)), actions)
     if "policy" in STAGES[name]:
         buffer = trained.states["policy"].buffer
         rows = np.asarray(buffer.rows.observations)[0, : int(buffer.filled[0])]

@@ -1,6 +1,5 @@
 """DyDiff end to end: single-step models, the trajectory diffusion model, then the learner that imagines."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,9 +14,9 @@ from langevin.dynamics.split import SplitTransitions, split_transitions
 from langevin.errors import require_at_least, require_between
 from langevin.imagination.halting import Halt, fit_halt
 from langevin.imagination.trajectory_model import TrajectoryModelTraining
-from langevin.imagination.worlds import DyDiffWorld, EnsembleWorld, World
+from langevin.imagination.worlds import DyDiffWorld, DynamicsWorld, EnsembleWorld
 from langevin.nets.temporal_unet import require_horizon
-from langevin.training.algorithms.model_based import model_stage, single_step_stages
+from langevin.training.algorithms.model_based import diffusion_stage, model_stage, single_step_stages
 from langevin.training.algorithms.single_step import SingleStepConfig, policy_stage
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
@@ -81,7 +80,7 @@ def stages(config: Any, system: System) -> list[Stage]:
     ]  # fmt: skip
 
 
-def learned_world(config: Any, system: System, results: Results, halt: Halt | None = None) -> World:
+def learned_world(config: Any, system: System, results: Results, halt: Halt | None = None) -> DynamicsWorld:
     """The world made of the finished models."""
     termination = system.task.termination
     if config.iterations == 0:
@@ -98,8 +97,6 @@ def inverse_stage(config: Any) -> Stage:
 
 
 def world_model_stage(config: Any) -> Stage:
-    """The trajectory diffusion model; its learning rate decays over the stage."""
+    """The trajectory diffusion model, on windows that it can halve as often as it must."""
     require_horizon(config.horizon, len(config.world_model.multipliers))
-    optimizer = dataclasses.replace(config.world_model.optimizer, decay_steps=config.world_model_steps)
-    training = dataclasses.replace(config.world_model, optimizer=optimizer)
-    return model_stage("world_model", training, config.world_model_steps, lambda data: data.windows)
+    return diffusion_stage(config, lambda data: data.windows)

@@ -84,6 +84,13 @@ def reward_stage(training: RewardTraining, steps: int) -> Stage:
     return model_stage("reward", training, steps, lambda data: data.split)
 
 
+def diffusion_stage(config: Any, data_of: Any) -> Stage:
+    """A diffusion model as the stage "world_model"; its learning rate decays over the stage."""
+    optimizer = dataclasses.replace(config.world_model.optimizer, decay_steps=config.world_model_steps)
+    training = dataclasses.replace(config.world_model, optimizer=optimizer)
+    return model_stage("world_model", training, config.world_model_steps, data_of)
+
+
 def model_stage(name: str, training: Any, steps: int, data_of: Any) -> Stage:
     """A model's own init, update and finish as a stage."""
 
@@ -99,7 +106,7 @@ def model_stage(name: str, training: Any, steps: int, data_of: Any) -> Stage:
     )
 
 
-def ensemble_world(config: Any, system: System, results: Results) -> World:
+def ensemble_world(config: Any, system: System, results: Results) -> EnsembleWorld:
     """The finished single-step models as they are: no penalty, no halting."""
     return EnsembleWorld(results["dynamics"], results["reward"], None, system.task.termination)
 

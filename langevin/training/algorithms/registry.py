@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from langevin.errors import UsageError
-from langevin.imagination.worlds import World
+from langevin.imagination.worlds import DynamicsWorld
 from langevin.policies.base import Learner
 from langevin.policies.bc import BC
 from langevin.policies.bcq import BCQ
@@ -26,9 +26,12 @@ from langevin.training.algorithms import (
     mopo,
     morel,
     mppi,
+    mtdiff,
     offline,
+    policy_guided,
     rvs,
     single_step,
+    synther,
     trajectory_transformer,
 )
 from langevin.training.algorithms import transfer as transfers
@@ -56,7 +59,7 @@ class Algorithm:
     """Whether it predicts episodes, and so must know when one ends."""
     learning_curve: bool = True
     """Whether its policy is evaluated during training, not only at the end."""
-    world: Callable[[Any, System, Results], World] | None = None
+    world: Callable[[Any, System, Results], DynamicsWorld] | None = None
     """Settings, system and finished stages -> the world model it learned, in which any policy can be judged."""
     remarks: Callable[[Sequence[Mapping[str, Any]]], list[str]] | None = None
     """The records of a finished run -> sentences of what in them a person must know; an empty list if nothing."""
@@ -109,6 +112,19 @@ ALGORITHMS = {
         lambda base: offline.with_learner(adept.ADEPTConfig, LEARNERS[base or "iql"]),
         adept.prepare, adept.stages, takes_base=True, default_base="iql", remarks=adept.remarks,
         world=adept.learned_world,
+    ),
+    "synther": Algorithm(
+        "SynthER", lambda base: offline.with_learner(synther.SynthERConfig, LEARNERS[base or "td3bc"]),
+        synther.prepare, synther.stages, takes_base=True,
+    ),
+    "mtdiff": Algorithm(
+        "MTDiff-s", lambda base: offline.with_learner(mtdiff.MTDiffConfig, LEARNERS[base or "td3bc"]),
+        mtdiff.prepare, mtdiff.stages, takes_base=True,
+    ),
+    "policy_guided": Algorithm(
+        "policy-guided diffusion",
+        lambda base: offline.with_learner(policy_guided.PolicyGuidedConfig, LEARNERS[base or "td3bc"]),
+        mtdiff.prepare, policy_guided.stages, takes_base=True,
     ),
     "mopo": Algorithm(
         "MOPO", lambda base: mopo.MOPOConfig, model_based.prepare, mopo.stages, imagines=True,
