@@ -37,8 +37,15 @@ from langevin.experiments.fidelity import whole_windows
 from langevin.experiments.runs import task_of
 from langevin.imagination.worlds import DyDiffWorld
 from langevin.progress import BarProgress
-from langevin.report.curves import add_legend
-from langevin.report.style import new_figure, save_png, series_style, style_axes, thousands
+from langevin.report.style import (
+    FONT_POINTS,
+    color,
+    new_figure,
+    save_png,
+    series_style,
+    style_axes,
+    thousands,
+)
 from langevin.training.algorithms import dydiff
 from langevin.training.algorithms.registry import load_settings
 from langevin.training.algorithms.system import system_of
@@ -234,7 +241,10 @@ def picture(rows: list[Row]) -> Figure:
         for index, method in enumerate(NAMES):
             own = [row for row in rows if (row["sampler"], row["policy"]) == (method, policy)]
             draw_line(ax, own, "error", index, NAMES[method])
-        ax.set_ylim(bottom=0)
+        ax.set_yscale("log")
+        ax.set_yticks([0.1, 0.2, 0.5, 1, 2])
+        ax.yaxis.set_major_formatter(FuncFormatter(thousands))
+        ax.yaxis.set_minor_locator(NullLocator())
     style_axes(
         legal, xlabel="network calls", ylabel="share with no state in a wall", title="Legal, both policies"
     )
@@ -243,8 +253,7 @@ def picture(rows: list[Row]) -> Figure:
             legal, [row for row in overall(rows) if row["sampler"] == method], "legal", index, NAMES[method]
         )
     legal.set_ylim(0, 1.02)
-    add_legend(legal)
-    legal.get_legend().set_bbox_to_anchor((0.3, 0.08))  # pyright: ignore[reportOptionalMemberAccess]
+    legal.legend(loc="center right", frameon=False, fontsize=FONT_POINTS - 1, labelcolor=color("ink"))
     return figure
 
 
