@@ -1,6 +1,7 @@
-"""DDPM (Ho et al. 2020): diffusion in a fixed number of steps, with a network that predicts the noise."""
+"""DDPM (Ho et al. 2020): diffusion in a fixed number of steps, its schedules and its ancestral sampler."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import equinox as eqx
 import jax
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from langevin.errors import require_at_least
+from langevin.diffusion.constraints import Constraint
+from langevin.diffusion.levels import Denoiser, Levels
+from langevin.errors import UsageError, require_at_least, require_between
 
 PredictNoise = Callable[[Float[Array, "*shape"], Int[Array, ""]], Float[Array, "*shape"]]
 """eps(x_k, k), k counted from 0 (least noise)."""
@@ -42,6 +45,32 @@ class DiscreteSchedule(eqx.Module):
         """The x_0 of which that noise makes x_k: Eq. 4 solved for it."""
         kept = self.kept[step]
         return (noisy - jnp.sqrt(1 - kept) * noise) / jnp.sqrt(kept)
+
+    def noise_level(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        """Noise over signal, which is EDM's noise level: sqrt((1 - alpha_bar_k) / alpha_bar_k)."""
+        kept = self.kept[step]
+        return jnp.sqrt((1 - kept) / kept)
+
+    def levels(self, chosen: Sequence[int] | None = None) -> Levels:
+        """Some steps of the chain, the noisiest first, and the clean sample after them; None takes all.
+
+        Raises UsageError for steps that do not fall or are not of this chain.
+        """
+        chosen = range(self.steps)[::-1] if chosen is None else chosen
+        falls = all(before > after for before, after in pairwise(chosen))
+        if not chosen or not falls or chosen[0] >= self.steps or chosen[-1] < 0:
+            raise UsageError(
+                f"steps to stop at must fall, from {self.steps - 1} at most to 0 at least, got {list(chosen)}"
+            )
+        times = jnp.asarray(chosen, jnp.int32)
+        kept = self.kept[times]
+        return Levels(jnp.append(jnp.sqrt(kept), 1.0), jnp.append(jnp.sqrt(1 - kept), 0.0), times)
+
+    def evenly(self, count: int) -> Levels:
+        """`count` steps of the chain from the noisiest down, evenly spread. Raises UsageError for too many."""
+        require_between(1, self.steps, count=count)
+        spread = np.linspace(self.steps - 1, 0, count)
+        return self.levels([int(step) for step in np.round(spread)])
 
     def posterior(
         self, clean: Float[Array, "*shape"], noisy: Float[Array, "*shape"], step: Int[Array, ""]
@@ -88,7 +117,7 @@ def ancestral_sample(
     limit: float | None = None,
     key: PRNGKeyArray,
 ) -> Float[Array, "*shape"]:
-    """A sample of the model, from pure noise down (Algorithm 2).
+    """A sample of a model that predicts noise, from pure noise down (Algorithm 2).
 
     limit: every predicted x_0 is clipped to [-limit, limit]; None leaves it. The chain is unrolled, so that a gradient
     through it costs memory for each step: a policy has a handful of them.
@@ -102,3 +131,30 @@ def ancestral_sample(
         mean, std = schedule.posterior(clean, noisy, index)
         noisy = mean + std * jax.random.normal(step_key, shape)
     return noisy
+
+
+def ancestral_chain(
+    denoiser: Denoiser,
+    constraint: Constraint,
+    schedule: DiscreteSchedule,
+    temperature: float = 1.0,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, "horizon channels"]:
+    """A sample of a trajectory model, by a compiled chain of any length, held entries put back after every step.
+
+    denoiser: x_0 of a noisy sample and its step. temperature: of the noise, at the start and in every step; below 1
+    samples keep to what is likely (Decision Diffuser takes 0.5).
+    """
+    keys = jax.random.split(key, 1 + schedule.steps)
+    shape = constraint.values.shape
+    start = constraint.apply(temperature * jax.random.normal(keys[0], shape))
+
+    def one_step(noisy, at):
+        step, step_key = at
+        mean, std = schedule.posterior(denoiser(noisy, step), noisy, step)
+        return constraint.apply(mean + temperature * std * jax.random.normal(step_key, shape)), None
+
+    steps = jnp.arange(schedule.steps)[::-1]
+    sample, _ = jax.lax.scan(one_step, start, (steps, keys[1:]))
+    return sample

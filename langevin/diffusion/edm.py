@@ -15,7 +15,6 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from langevin.diffusion.constraints import Constraint
 
 Network = Callable[[Float[Array, "horizon inputs"], Float[Array, ""]], Float[Array, "horizon channels"]]
-Denoiser = Callable[[Float[Array, "horizon channels"], Float[Array, ""]], Float[Array, "horizon channels"]]
 
 
 class EDM(eqx.Module):

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from langevin.diffusion.edm import EDM, Denoiser
+from langevin.diffusion.edm import EDM
+from langevin.diffusion.levels import Denoiser
 
 ActionDensity = Callable[
     [Float[Array, "horizon channels"], Float[Array, "horizon action"]], Float[Array, " horizon"]

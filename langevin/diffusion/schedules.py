@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from langevin.diffusion.levels import Levels
 from langevin.errors import UsageError, require_at_least
 
 
@@ -32,3 +33,8 @@ class KarrasSchedule(eqx.Module):
         start, end = self.highest ** (1 / self.rho), self.lowest ** (1 / self.rho)
         levels = (start + fraction * (end - start)) ** self.rho  # Eq. 5
         return jnp.asarray(np.append(levels, 0.0), jnp.float32)
+
+    def levels(self) -> Levels:
+        """The same for samplers of any process: the signal is never scaled, the denoiser is told the noise level."""
+        noise = self.noise_levels()
+        return Levels(jnp.ones_like(noise), noise, noise[:-1])

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from langevin.diffusion.constraints import unconstrained
-from langevin.diffusion.edm import EDM, Denoiser, Network, edm_loss
+from langevin.diffusion.edm import EDM, Network, edm_loss
+from langevin.diffusion.levels import Denoiser
 
 
 def unconditional_denoiser(edm: EDM, network: Network) -> Denoiser:

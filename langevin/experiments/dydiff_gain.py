@@ -29,10 +29,10 @@ from langevin.evaluation.scores import bootstrap_interval, score_summary
 from langevin.experiments.oracle import simulator_world
 from langevin.experiments.runs import CHUNK_STEPS, EVALUATION_SEED, evaluator, one_seed, task_of
 from langevin.imagination.worlds import World
-from langevin.progress import BarProgress
+from langevin.progress import AbstractProgress, BarProgress
 from langevin.training.algorithms import dydiff
 from langevin.training.algorithms.registry import load_settings
-from langevin.training.algorithms.system import system_of
+from langevin.training.algorithms.system import Results, System, system_of
 from langevin.training.compile_cache import enable_compile_cache
 from langevin.training.files import atomic_write
 from langevin.training.loop import train
@@ -83,11 +83,7 @@ class Gain:
         config = load_settings("dydiff", "td3bc", "cpu", self.dataset, overrides)
         data = dydiff.prepare(config, trajectories)
         progress = BarProgress()
-        models = train(
-            [stage for stage in dydiff.stages(config, system) if stage.name != "policy"], data, (0,),
-            self.out / "models", chunk_steps=CHUNK_STEPS, resume=True, progress=progress,
-        ).states  # fmt: skip
-        models = one_seed(models, 0)
+        models = trained_models(config, system, data, self.out / "models", progress)
 
         def world(variant: str) -> World:
             if variant in ("base", "oracle"):
@@ -167,6 +163,15 @@ class Gain:
                 words += f"; share of the oracle's gain {shares[name]['share']:.2f} [{low:.2f}, {high:.2f}]"
             console.print(words, markup=False, highlight=False)
         return results
+
+
+def trained_models(
+    config: Any, system: System, data: dydiff.DyDiffData, folder: Path, progress: AbstractProgress
+) -> Results:
+    """DyDiff's world models of one seed; what the folder holds of them is read or gone on with."""
+    stages = [stage for stage in dydiff.stages(config, system) if stage.name != "policy"]
+    trained = train(stages, data, (0,), folder, chunk_steps=CHUNK_STEPS, resume=True, progress=progress)
+    return one_seed(trained.states, 0)
 
 
 def oracle_shares(results: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from langevin.diffusion.heun import Churn
 from langevin.diffusion.policy_guidance import ActionDensity, policy_guided
-from langevin.diffusion.samplers import Churn
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.imagination.window_model import WindowModel
 from langevin.imagination.worlds import Imagined, World, acting

@@ -13,7 +13,7 @@ from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions, sample_transitions
 from langevin.diffusion.constraints import unconstrained
 from langevin.diffusion.edm import EDM
-from langevin.diffusion.samplers import Churn, heun_sample
+from langevin.diffusion.heun import Churn, heun_sample
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.diffusion.unconditional import unconditional_denoiser, unconditional_loss

@@ -6,6 +6,8 @@ dropped with some probability in training (classifier-free). At sampling, streng
 model: it prefers likely paths), 1 gives it (the model obeys the actions), between them the two are mixed.
 """
 
+from typing import Literal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,18 +18,21 @@ from langevin.data.sampling import WindowBatch, Windows, sample_windows
 from langevin.diffusion.constraints import Constraint
 from langevin.diffusion.edm import EDM, edm_loss
 from langevin.diffusion.guidance import guided_denoiser, with_presence
-from langevin.diffusion.samplers import Churn, heun_sample
-from langevin.diffusion.schedules import KarrasSchedule
+from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.errors import require_at_least
-from langevin.nets.temporal_unet import TemporalUNet, require_channels
+from langevin.nets.temporal_mixer import TemporalMixer, require_mixer
+from langevin.nets.temporal_unet import TemporalUNet, require_channels, require_horizon
 from langevin.policies.base import Metrics
+
+NetworkName = Literal["unet", "mixer"]
+TrajectoryNetwork = TemporalUNet | TemporalMixer
 
 
 class TrajectoryModel(eqx.Module):
     """A trained dynamics diffusion model: network, normalisers to [-1, 1], and the EDM constants."""
 
-    network: TemporalUNet
+    network: TrajectoryNetwork
     observation_normalizer: MinMaxNormalizer
     action_normalizer: MinMaxNormalizer
     edm: EDM = EDM()
@@ -36,8 +41,7 @@ class TrajectoryModel(eqx.Module):
         self,
         start: Float[Array, " observation"],
         actions: Float[Array, "horizon action"],
-        schedule: KarrasSchedule,
-        churn: Churn,
+        sampler: Sampler,
         strength: float,
         *,
         key: PRNGKeyArray,
@@ -46,7 +50,7 @@ class TrajectoryModel(eqx.Module):
         actions = jnp.clip(self.action_normalizer.normalize(actions), -1, 1)
         constraint, condition = known_entries(self.observation_normalizer.normalize(start), actions)
         denoiser = guided_denoiser(self.edm, self.network, condition, strength)
-        sample = heun_sample(denoiser, constraint, schedule, churn, key=key)
+        sample = sampler.draw(denoiser, constraint, key=key)
         observations = self.observation_normalizer.denormalize(jnp.clip(sample[:, : start.size], -1, 1))
         return observations.at[0].set(start)
 
@@ -75,17 +79,30 @@ class TrajectoryModelState(eqx.Module):
     action_normalizer: MinMaxNormalizer
 
 
+class MixerForm(eqx.Module):
+    """Size of the mixer: channels of a row, layers, and by how much each layer's two networks widen what they mix."""
+
+    width: int = eqx.field(static=True, default=128)
+    layers: int = eqx.field(static=True, default=3)
+    widening: int = eqx.field(static=True, default=2)
+
+    def __check_init__(self):
+        require_mixer(self.width, self.layers, self.widening)
+
+
 class TrajectoryModelTraining(eqx.Module):
     """How the model is built and trained.
 
-    width, multipliers, kernel: of the temporal U-Net. batch_size: windows an update. drop_probability: how often
-    the condition at data scale is left out.
+    network: "unet" (the paper's) or "mixer". width, multipliers, kernel: of the temporal U-Net. mixer: of the mixer.
+    batch_size: windows an update. drop_probability: how often the condition at data scale is left out.
     """
 
     optimizer: DiffusionOptimizer = DiffusionOptimizer()
+    network: NetworkName = eqx.field(static=True, default="unet")
     width: int = eqx.field(static=True, default=32)
     multipliers: tuple[int, ...] = eqx.field(static=True, default=(1, 2, 4))
     kernel: int = eqx.field(static=True, default=5)
+    mixer: MixerForm = MixerForm()
     batch_size: int = eqx.field(static=True, default=32)
     drop_probability: float = eqx.field(static=True, default=0.25)
     edm: EDM = EDM()
@@ -97,17 +114,38 @@ class TrajectoryModelTraining(eqx.Module):
     def init(self, windows: Windows, *, key: PRNGKeyArray) -> TrajectoryModelState:
         """A fresh network, and normalisers fitted to the data."""
         channels = windows.observations.shape[-1] + windows.actions.shape[-1]
-        network = TemporalUNet(
-            2 * channels + 1, channels, self.width, self.multipliers, kernel=self.kernel, key=key
-        )
+        network = self.build(2 * channels + 1, channels, windows.horizon, key=key)
         return TrajectoryModelState(
             self.optimizer.init(network),
             MinMaxNormalizer.fit(windows.observations),
             MinMaxNormalizer.fit(windows.actions),
         )
 
+    def require_horizon(self, horizon: int) -> None:
+        """Raises UsageError for windows that the network cannot take."""
+        if self.network == "unet":
+            require_horizon(horizon, len(self.multipliers))
+
+    def build(
+        self, in_channels: int, out_channels: int, horizon: int, *, key: PRNGKeyArray
+    ) -> TrajectoryNetwork:
+        """A fresh network."""
+        if self.network == "mixer":
+            form = self.mixer
+            return TemporalMixer(
+                in_channels, out_channels, horizon, form.width, form.layers, form.widening, key=key
+            )
+        return TemporalUNet(
+            in_channels, out_channels, self.width, self.multipliers, kernel=self.kernel, key=key
+        )
+
     def loss(
-        self, network: TemporalUNet, state: TrajectoryModelState, batch: WindowBatch, *, key: PRNGKeyArray
+        self,
+        network: TrajectoryNetwork,
+        state: TrajectoryModelState,
+        batch: WindowBatch,
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         """DyDiff's Eq. 4: the denoising error on the states after the first, valid rows only."""
         drop_key, loss_key = jax.random.split(key)

@@ -24,8 +24,9 @@ from langevin.data.normalize import MinMaxNormalizer
 from langevin.data.sampling import Windows, sample_windows, windows_of
 from langevin.data.trajectories import Trajectories
 from langevin.diffusion.constraints import unconstrained
-from langevin.diffusion.edm import EDM, Denoiser
-from langevin.diffusion.samplers import Churn, heun_sample
+from langevin.diffusion.edm import EDM
+from langevin.diffusion.heun import Churn, heun_sample
+from langevin.diffusion.levels import Denoiser
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.diffusion.unconditional import unconditional_denoiser, unconditional_loss

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from langevin.diffusion.samplers import Churn
-from langevin.diffusion.schedules import KarrasSchedule
+from langevin.diffusion.samplers import Sampler
 from langevin.dynamics.ensemble import DynamicsModel, replay, rollout
 from langevin.dynamics.inverse import InverseModel
 from langevin.dynamics.reward import RewardModel
@@ -112,7 +111,7 @@ class DyDiffWorld(DynamicsWorld):
     or "inverse" (what an inverse dynamics model says leads along the refined states, so that state, action and
     next state belong together even where the policy asked for the impossible). halt: where either the ensemble's
     rollout or its refinement leaves the data, the trajectory ends; no refinement can make possible what the policy
-    asked for there.
+    asked for there. sampler: what draws the corrected states.
     """
 
     dynamics: DynamicsModel
@@ -121,8 +120,7 @@ class DyDiffWorld(DynamicsWorld):
     inverse: InverseModel | None
     halt: Halt | None
     termination: Termination = eqx.field(static=True)
-    schedule: KarrasSchedule
-    churn: Churn
+    sampler: Sampler
     iterations: int = eqx.field(static=True)
     mix: float = eqx.field(static=True)
     strength: float = eqx.field(static=True)
@@ -165,7 +163,7 @@ class DyDiffWorld(DynamicsWorld):
         """States given s_0 and all actions, one sample a rollout."""
 
         def one(start, actions, key):
-            return self.refiner.refine(start, actions, self.schedule, self.churn, self.strength, key=key)
+            return self.refiner.refine(start, actions, self.sampler, self.strength, key=key)
 
         return jax.vmap(one)(starts, actions, jax.random.split(key, starts.shape[0]))
 

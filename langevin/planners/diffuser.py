@@ -14,7 +14,7 @@ from langevin.data.sampling import WindowBatch, Windows, sample_windows
 from langevin.diffusion.constraints import Constraint
 from langevin.diffusion.edm import EDM, edm_loss
 from langevin.diffusion.guidance import guided_denoiser, with_presence
-from langevin.diffusion.samplers import Churn, heun_sample
+from langevin.diffusion.heun import Churn, heun_sample
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.errors import require_at_least

@@ -8,8 +8,8 @@ import pytest
 
 from langevin.diffusion.constraints import Constraint, unconstrained
 from langevin.diffusion.edm import EDM
+from langevin.diffusion.heun import Churn, heun_sample
 from langevin.diffusion.policy_guidance import policy_guided
-from langevin.diffusion.samplers import Churn, heun_sample
 from langevin.diffusion.schedules import KarrasSchedule
 
 STD, SLOPE = 0.2, 0.7  # p(a | s) = N(SLOPE s, STD^2), and s ~ N(0, STD^2)

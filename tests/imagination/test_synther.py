@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from langevin.data.sampling import Transitions
-from langevin.diffusion.samplers import Churn
+from langevin.diffusion.heun import Churn
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer
 from langevin.errors import UsageError

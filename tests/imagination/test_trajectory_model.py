@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from langevin.data.sampling import WindowBatch, Windows
-from langevin.diffusion.samplers import Churn
+from langevin.diffusion.heun import Churn
+from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer
 from langevin.imagination.trajectory_model import TrajectoryModel, TrajectoryModelTraining, known_entries
@@ -68,9 +69,10 @@ def trained(windows, fresh) -> tuple[TrajectoryModel, dict]:
 
 
 @eqx.filter_jit
-def refine(model, starts, actions, strength, seed, churn=0.0):
+def refine(model, starts, actions, strength, seed, churn=0.0, method="heun"):
+    sampler = Sampler(method, SCHEDULE, Churn(churn))
     keys = jax.random.split(jax.random.key(seed), len(starts))
-    one = lambda start, actions, key: model.refine(start, actions, SCHEDULE, Churn(churn), strength, key=key)
+    one = lambda start, actions, key: model.refine(start, actions, sampler, strength, key=key)
     return jax.vmap(one)(starts, actions, keys)
 
 
@@ -198,6 +200,17 @@ def test_a_trained_model_follows_the_law_where_it_obeys_the_actions(trained):
     half = HORIZON // 2
     travelled = [np.ravel(states[:, -1] - states[:, half]) for states in (refined, observations)]
     assert np.corrcoef(*travelled)[0, 1] > 0.9, "where the actions push, the states go"
+
+
+@pytest.mark.parametrize("method", ["dpm_solver", "ddim"])
+def test_every_sampler_keeps_what_is_known_and_follows_the_same_law(trained, method):
+    model, _ = trained
+    observations, actions = random_drives(32, 4)
+    starts, actions = jnp.asarray(observations[:, 0]), jnp.asarray(actions)
+    refined = np.asarray(refine(model, starts, actions, 1.0, 2, method=method))
+    np.testing.assert_array_equal(refined[:, 0], starts)
+    error = np.sqrt(np.square(refined - observations)[:, 1:].mean())
+    assert error < 0.4 * observations[:, 1:].std()
 
 
 def test_the_finished_model_is_the_average_of_the_weights(fresh):

@@ -8,7 +8,7 @@ import pytest
 
 from langevin.data.normalize import MinMaxNormalizer
 from langevin.data.trajectories import Trajectories
-from langevin.diffusion.samplers import Churn
+from langevin.diffusion.heun import Churn
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer
 from langevin.errors import UsageError

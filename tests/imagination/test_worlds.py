@@ -8,8 +8,7 @@ import pytest
 
 from langevin.data.normalize import GaussianNormalizer, MinMaxNormalizer
 from langevin.data.sampling import Transitions
-from langevin.diffusion.samplers import Churn
-from langevin.diffusion.schedules import KarrasSchedule
+from langevin.diffusion.samplers import Sampler
 from langevin.dynamics.inverse import InverseModel
 from langevin.dynamics.support import Support
 from langevin.imagination.halting import Halt, fit_halt, hold
@@ -90,7 +89,7 @@ def test_the_tasks_rule_ends_a_trajectory(dynamics, reward, feedback):
 class Doubling(TrajectoryModel):
     """In the place of a diffusion model: knows that actions move the state twice as far as the ensemble says."""
 
-    def refine(self, start, actions, schedule, churn, strength, *, key):
+    def refine(self, start, actions, sampler, strength, *, key):
         moved = start + 2 * STEP * jnp.cumsum(actions[:-1], axis=0)
         return jnp.concatenate([start[None], moved])
 
@@ -98,7 +97,7 @@ class Doubling(TrajectoryModel):
 class Noise(TrajectoryModel):
     """Answers every rollout with fresh noise after its start."""
 
-    def refine(self, start, actions, schedule, churn, strength, *, key):
+    def refine(self, start, actions, sampler, strength, *, key):
         return jax.random.normal(key, actions.shape).at[0].set(start)
 
 
@@ -126,7 +125,7 @@ def make_world(dynamics, reward, network, inverse):
     def make(refiner=Doubling, **settings):
         return DyDiffWorld(**{
             "dynamics": dynamics, "reward": reward, "refiner": refiner(network, unit, unit), "inverse": inverse,
-            "halt": None, "termination": never, "schedule": KarrasSchedule(), "churn": Churn(), "iterations": 1,
+            "halt": None, "termination": never, "sampler": Sampler(), "iterations": 1,
             "mix": 1.0, "strength": 1.0, "final_actions": "policy", **settings,
         })  # fmt: skip
 
@@ -226,7 +225,7 @@ def test_a_terminal_of_the_task_inside_the_data_keeps_its_reward(dynamics, rewar
 class Standing(TrajectoryModel):
     """Says that nothing ever moves."""
 
-    def refine(self, start, actions, schedule, churn, strength, *, key):
+    def refine(self, start, actions, sampler, strength, *, key):
         return jnp.broadcast_to(start, actions.shape)
 
 

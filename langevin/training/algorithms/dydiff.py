@@ -7,7 +7,8 @@ import equinox as eqx
 
 from langevin.data.sampling import Transitions, Windows, transitions_of, windows_of
 from langevin.data.trajectories import Trajectories
-from langevin.diffusion.samplers import Churn
+from langevin.diffusion.heun import Churn
+from langevin.diffusion.samplers import Sampler, SamplerName
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.dynamics.inverse import InverseTraining
 from langevin.dynamics.split import SplitTransitions, split_transitions
@@ -15,7 +16,6 @@ from langevin.errors import require_at_least, require_between
 from langevin.imagination.halting import Halt, fit_halt
 from langevin.imagination.trajectory_model import TrajectoryModelTraining
 from langevin.imagination.worlds import DyDiffWorld, DynamicsWorld, EnsembleWorld
-from langevin.nets.temporal_unet import require_horizon
 from langevin.training.algorithms.model_based import diffusion_stage, model_stage, single_step_stages
 from langevin.training.algorithms.single_step import SingleStepConfig, policy_stage
 from langevin.training.algorithms.system import Results, System
@@ -38,6 +38,8 @@ class DyDiffConfig(SingleStepConfig):
     """How much a refinement obeys the actions: 0 the paper's form, 1 fully."""
     final_actions: Literal["policy", "inverse"]
     """Actions stored with the refined states: the policy's (paper) or those that explain the states."""
+    sampler: SamplerName = "heun"
+    """What draws refined states: heun (paper, two network calls a step), dpm_solver or ddim (one call a step)."""
     inverse: InverseTraining = InverseTraining()
     world_model: TrajectoryModelTraining = TrajectoryModelTraining()
     schedule: KarrasSchedule = KarrasSchedule()
@@ -47,6 +49,11 @@ class DyDiffConfig(SingleStepConfig):
         super().__post_init__()
         require_at_least(0, iterations=self.iterations, strength=self.strength)
         require_between(0, 1, mix=self.mix)
+        self.state_sampler()
+
+    def state_sampler(self) -> Sampler:
+        """The sampler of refined states. Raises UsageError for churn with another sampler than heun."""
+        return Sampler(self.sampler, self.schedule, self.churn)
 
 
 class DyDiffData(eqx.Module):
@@ -87,7 +94,7 @@ def learned_world(config: Any, system: System, results: Results, halt: Halt | No
         return EnsembleWorld(results["dynamics"], results["reward"], halt, termination)
     return DyDiffWorld(
         results["dynamics"], results["reward"], results["world_model"], results.get("inverse"), halt, termination,
-        config.schedule, config.churn, config.iterations, config.mix, config.strength, config.final_actions,
+        config.state_sampler(), config.iterations, config.mix, config.strength, config.final_actions,
     )  # fmt: skip
 
 
@@ -98,5 +105,5 @@ def inverse_stage(config: Any) -> Stage:
 
 def world_model_stage(config: Any) -> Stage:
     """The trajectory diffusion model, on windows that it can halve as often as it must."""
-    require_horizon(config.horizon, len(config.world_model.multipliers))
+    config.world_model.require_horizon(config.horizon)
     return diffusion_stage(config, lambda data: data.windows)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from langevin.diffusion.samplers import Churn
+from langevin.diffusion.heun import Churn
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.errors import UsageError, require_at_least
 from langevin.imagination.filters import FilterName

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from langevin.data.sampling import Transitions
-from langevin.diffusion.samplers import Churn
+from langevin.diffusion.heun import Churn
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.errors import require_at_least, require_between
 from langevin.imagination.buffer import SyntheticBuffer, empty_buffer

@@ -7,18 +7,14 @@ import numpy as np
 import pytest
 
 from langevin.diffusion.constraints import Constraint, unconstrained
-from langevin.diffusion.samplers import Churn, heun_sample
+from langevin.diffusion.heun import Churn, heun_sample
 from langevin.diffusion.schedules import KarrasSchedule
-
-MEAN = np.array([[0.3, -0.5], [0.1, 0.8]])
-FACTOR = np.array([[0.5, 0, 0, 0], [0.2, 0.3, 0, 0], [-0.1, 0.1, 0.4, 0], [0.05, -0.2, 0.1, 0.25]])
-COVARIANCE = FACTOR @ FACTOR.T
-
-
-def exact_denoiser(sample, level):
-    """E[clean | clean + level * noise] for clean ~ N(MEAN, COVARIANCE)."""
-    gain = COVARIANCE @ jnp.linalg.inv(COVARIANCE + level**2 * jnp.eye(4))
-    return (MEAN.reshape(-1) + gain @ (sample.reshape(-1) - MEAN.reshape(-1))).reshape(2, 2)
+from tests.diffusion.gaussian import (
+    assert_samples_have_the_datas_moments,
+    exact_denoiser,
+    exact_flow,
+    orders,
+)
 
 
 @eqx.filter_jit
@@ -31,32 +27,21 @@ def draw(schedule, churn, samples, seed):
 @pytest.mark.parametrize("churn", [0.0, 20.0])
 def test_samples_have_the_mean_and_covariance_of_the_data(churn):
     samples = draw(KarrasSchedule(steps=100), Churn(amount=churn, lowest=0.01, noise_scale=1.0), 20_000, 0)
-    flat = np.asarray(samples).reshape(-1, 4)
-    standard_error = np.sqrt(np.diag(COVARIANCE) / len(flat))
-    assert np.all(np.abs(flat.mean(0) - MEAN.reshape(-1)) < 5 * standard_error + 4e-3)
-    assert np.allclose(np.cov(flat.T), COVARIANCE, atol=0.012)
-
-
-def exact_end(start_noise, highest):
-    """The probability-flow ODE of a Gaussian keeps each principal direction's deviation ~ sqrt(variance + level^2)."""
-    variances, directions = np.linalg.eigh(COVARIANCE)
-    deviation = (start_noise.reshape(-1) - MEAN.reshape(-1)) @ directions
-    return MEAN.reshape(-1) + directions @ (deviation * np.sqrt(variances / (variances + highest**2)))
+    assert_samples_have_the_datas_moments(samples, 4e-3)
 
 
 def test_error_falls_at_second_order():
     highest, key = 10.0, jax.random.key(3)
     start_key, _ = jax.random.split(key)
     start = highest * np.asarray(jax.random.normal(start_key, (2, 2)))
-    truth = exact_end(start, highest)
+    truth = exact_flow(start, 1.0, highest)
     steps = np.array([16, 32, 64])
     errors = []
     for count in steps:
         schedule = KarrasSchedule(steps=int(count), highest=highest, lowest=1e-3)
         end = heun_sample(exact_denoiser, unconstrained(2, 2), schedule, key=key)
-        errors.append(np.linalg.norm(np.asarray(end).reshape(-1) - truth))
-    orders = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
-    assert np.all(orders > 1.7), (errors, orders)
+        errors.append(np.linalg.norm(end - truth))
+    assert np.all(orders(errors) > 1.7), (errors, orders(errors))
 
 
 @pytest.mark.parametrize("churn", [0.0, 20.0])

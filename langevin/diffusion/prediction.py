@@ -1,0 +1,114 @@
+"""What a DDPM's network predicts, the noise or the clean sample, and its loss with entries held fixed.
+
+Samplers ask for the clean sample alone; each form of prediction is brought to it by one function.
+"""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from langevin.diffusion.constraints import Constraint
+from langevin.diffusion.ddpm import DiscreteSchedule
+from langevin.diffusion.edm import Network
+
+
+def clean_from_noise(
+    schedule: DiscreteSchedule,
+    noisy: Float[Array, "*shape"],
+    step: Int[Array, ""],
+    output: Float[Array, "*shape"],
+) -> Float[Array, "*shape"]:
+    """x_0 of a network that predicts eps (Ho et al. 2020, Eq. 4 solved for x_0)."""
+    return schedule.clean_of(noisy, step, output)
+
+
+def clean_from_clean(
+    schedule: DiscreteSchedule,
+    noisy: Float[Array, "*shape"],
+    step: Int[Array, ""],
+    output: Float[Array, "*shape"],
+) -> Float[Array, "*shape"]:
+    """x_0 of a network that predicts it (Janner et al. 2022)."""
+    return output
+
+
+CLEAN_FROM = {"noise": clean_from_noise, "clean": clean_from_clean}
+
+
+class DDPM(eqx.Module):
+    """A discrete chain and what its network predicts at each step.
+
+    The network sees the noisy sample, held entries clean, with the condition beside it, and is told ln(noise level) / 4
+    as EDM's is: the same networks serve both.
+    """
+
+    schedule: DiscreteSchedule
+    predicts: Literal["noise", "clean"] = eqx.field(static=True, default="noise")
+
+    def output(
+        self,
+        network: Network,
+        noisy: Float[Array, "horizon channels"],
+        step: Int[Array, ""],
+        condition: Float[Array, "horizon conditions"],
+    ) -> Float[Array, "horizon channels"]:
+        """What the network says: eps or x_0."""
+        time = jnp.log(self.schedule.noise_level(step)) / 4
+        return network(jnp.concatenate([noisy, condition], axis=-1), time)
+
+    def denoise(
+        self,
+        network: Network,
+        noisy: Float[Array, "horizon channels"],
+        step: Int[Array, ""],
+        condition: Float[Array, "horizon conditions"],
+    ) -> Float[Array, "horizon channels"]:
+        """The clean sample behind a noisy one, as the network predicts it in either form."""
+        output = self.output(network, noisy, step, condition)
+        return CLEAN_FROM[self.predicts](self.schedule, noisy, step, output)
+
+    def square_error(
+        self,
+        network: Network,
+        clean: Float[Array, "horizon channels"],
+        constraint: Constraint,
+        condition: Float[Array, "horizon conditions"],
+        *,
+        key: PRNGKeyArray,
+    ) -> Float[Array, "horizon channels"]:
+        """The network's error at a step drawn evenly: |eps - eps(x_k, k)|^2 (Ho et al. 2020, Eq. 14), or of x_0."""
+        step_key, noise_key = jax.random.split(key)
+        step = jax.random.randint(step_key, (), 0, self.schedule.steps)
+        noise = jax.random.normal(noise_key, clean.shape)
+        noisy = constraint.apply(self.schedule.noised(clean, step, noise))
+        target = noise if self.predicts == "noise" else clean
+        return (self.output(network, noisy, step, condition) - target) ** 2
+
+
+def ddpm_loss(
+    ddpm: DDPM,
+    network: Network,
+    clean: Float[Array, "batch horizon channels"],
+    valid: Bool[Array, "batch horizon"],
+    constraints: Constraint,
+    conditions: Float[Array, "batch horizon conditions"],
+    weights: Float[Array, "horizon channels"] | float = 1.0,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, ""]:
+    """Mean square error over the entries that are neither held nor padded, one step of the chain a trajectory.
+
+    `constraints` carries a leading batch axis. weights: of an entry's error (Diffuser counts the first action ten
+    times).
+    """
+    keys = jax.random.split(key, clean.shape[0])
+
+    def one(clean, constraint, condition, key):
+        return ddpm.square_error(network, clean, constraint, condition, key=key)
+
+    errors = jax.vmap(one)(clean, constraints, conditions, keys)
+    counted = valid[:, :, None] & ~constraints.held
+    return jnp.where(counted, weights * errors, 0.0).sum() / jnp.maximum(counted.sum(), 1)
