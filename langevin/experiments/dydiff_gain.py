@@ -19,6 +19,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import tyro
+from jaxtyping import Array, Float
 from rich.console import Console
 
 from langevin.data.sampling import Transitions
@@ -44,6 +45,7 @@ class GainData(eqx.Module):
 
     transitions: Transitions
     world: World
+    reward_factor: Float[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,9 @@ class Gain:
             stage = dydiff.policy_stage(settings, system, lambda data, results: data.world)
             folder, seeds = self.out / variant, tuple(range(self.seeds))
             every = max(self.steps // 10 // config.epoch_steps, 1) * config.epoch_steps
+            given = GainData(data.transitions, world(variant), data.reward_factor)
             trained = train(
-                [stage], GainData(data.transitions, world(variant)), seeds, folder, chunk_steps=config.epoch_steps,
+                [stage], given, seeds, folder, chunk_steps=config.epoch_steps,
                 evaluate=evaluator(task, self.seeds), evaluate_every=every, resume=True, progress=progress,
             )  # fmt: skip
             episodes = run_episodes(

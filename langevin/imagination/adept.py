@@ -85,7 +85,7 @@ class ADEPT(eqx.Module):
     (H). capacity: rows of the synthetic buffer. real_share: share of REAL rows in a batch. refit_steps: gradient
     steps of the world model each epoch; 0 leaves it as it was first trained. refit_batch_size: transitions of each
     (B_m). importance_sampling: whether they are weighted. least_weight, most_weight: what a weight is clipped to,
-    before all are divided by their mean. reward_shift: added to the rewards that the learner sees, after scaling.
+    before all are divided by their mean.
     """
 
     learner: Learner
@@ -100,7 +100,6 @@ class ADEPT(eqx.Module):
     importance_sampling: bool = eqx.field(static=True, default=True)
     least_weight: float = eqx.field(static=True, default=0.01)
     most_weight: float = eqx.field(static=True, default=100.0)
-    reward_shift: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self):
         require_at_least(
@@ -208,16 +207,13 @@ class ADEPT(eqx.Module):
         self,
         state: ADEPTState,
         transitions: Transitions,
-        reward_scale: Float[Array, ""],
         *,
         step: Int[Array, ""],
         key: PRNGKeyArray,
     ) -> tuple[ADEPTState, Metrics]:
-        """One gradient step of the learner on a mixed batch, in the rewards' scale that the learner takes."""
+        """One gradient step of the learner on a mixed batch."""
         batch_key, update_key = jax.random.split(key)
         batch = mixed_batch(transitions, state.buffer, self.batch_size, self.real_share, key=batch_key)
-        rewards = reward_scale * batch.rewards + self.reward_shift
-        batch = eqx.tree_at(lambda rows: rows.rewards, batch, rewards)
         learned, metrics = self.learner.update(state.learner, batch, step=step, key=update_key)
         return ADEPTState(learned, state.buffer, state.world), metrics
 

@@ -192,7 +192,7 @@ def test_rewards_are_scaled_for_the_learner_alone(log):
     config = settings(**{"rewards.return_range": 10.0})
     data = ADEPT.prepare(config, log)
     returns = log.episode_returns()
-    np.testing.assert_allclose(data.reward_scale, 10 / (returns.max() - returns.min()), rtol=1e-6)
+    np.testing.assert_allclose(data.reward_factor, 10 / (returns.max() - returns.min()), rtol=1e-6)
     np.testing.assert_array_equal(data.transitions.rewards, log.rewards)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from langevin.data.preparation import RewardScaling
@@ -17,10 +16,12 @@ from langevin.dynamics.split import SplitTransitions, split_transitions
 from langevin.dynamics.step_diffusion import StepDiffusionState, StepDiffusionTraining, one_step_errors
 from langevin.imagination.adept import ADEPT, StepDiffusionWorld
 from langevin.imagination.importance import BORROWED_STD
+from langevin.imagination.rewards import RescaledRewards
 from langevin.policies.base import Learner, Policy
 from langevin.policies.bc import BC
 from langevin.policies.gaussian import GaussianPolicy, SquashedGaussianActor
 from langevin.training.algorithms.offline import paced
+from langevin.training.algorithms.single_step import reward_factor
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
@@ -77,7 +78,7 @@ class ADEPTData(eqx.Module):
 
     transitions: Transitions
     split: SplitTransitions
-    reward_scale: Float[Array, ""]
+    reward_factor: Float[Array, ""]
 
 
 def prepare(config: Any, trajectories: Trajectories) -> ADEPTData:
@@ -85,7 +86,7 @@ def prepare(config: Any, trajectories: Trajectories) -> ADEPTData:
     return ADEPTData(
         transitions_of(trajectories),
         split_transitions(trajectories),
-        jnp.float32(config.rewards.scale(trajectories)),
+        reward_factor(config, trajectories),
     )
 
 
@@ -165,7 +166,7 @@ def adept_of(config: Any) -> ADEPT:
     return ADEPT(
         paced(config.learner, config.steps), config.world_model, config.rollouts, config.rollout_steps,
         config.capacity, config.real_share, config.batch_size, config.refit_steps, config.refit_batch_size,
-        config.importance_sampling, config.least_weight, config.most_weight, config.rewards.shift,
+        config.importance_sampling, config.least_weight, config.most_weight,
     )  # fmt: skip
 
 
@@ -184,7 +185,9 @@ def policy_stage(config: Any, system: System) -> Stage:
         return state, metrics | held_out_errors(adept.world, state.world, data, key=measure_key)
 
     def update(state, data: ADEPTData, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
-        return adept.update(state, data.transitions, data.reward_scale, step=step, key=key)
+        taught = RescaledRewards(adept.learner, data.reward_factor, config.rewards.shift)
+        loop = eqx.tree_at(lambda adept: adept.learner, adept, taught)
+        return loop.update(state, data.transitions, step=step, key=key)
 
     return Stage(
         "policy", config.steps, init, update, epoch_steps=config.epoch_steps, begin_epoch=begin_epoch,

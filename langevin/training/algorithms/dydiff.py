@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import equinox as eqx
+from jaxtyping import Array, Float
 
 from langevin.data.sampling import Transitions, Windows, transitions_of, windows_of
 from langevin.data.trajectories import Trajectories
@@ -17,7 +18,7 @@ from langevin.imagination.halting import Halt, fit_halt
 from langevin.imagination.trajectory_model import TrajectoryModelTraining
 from langevin.imagination.worlds import DyDiffWorld, DynamicsWorld, EnsembleWorld
 from langevin.training.algorithms.model_based import diffusion_stage, model_stage, single_step_stages
-from langevin.training.algorithms.single_step import SingleStepConfig, policy_stage
+from langevin.training.algorithms.single_step import SingleStepConfig, policy_stage, reward_factor
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
@@ -63,6 +64,7 @@ class DyDiffData(eqx.Module):
     split: SplitTransitions
     windows: Windows
     halt: Halt | None
+    reward_factor: Float[Array, ""]
 
 
 def prepare(config: Any, trajectories: Trajectories) -> DyDiffData:
@@ -73,6 +75,7 @@ def prepare(config: Any, trajectories: Trajectories) -> DyDiffData:
         split_transitions(trajectories),
         windows_of(trajectories, config.horizon),
         fit_halt(transitions, config.patience) if config.halt else None,
+        reward_factor(config, trajectories),
     )
 
 

@@ -116,8 +116,12 @@ def imagining_stage(
     config: Any,
     system: System,
     world_of: Callable[[Any, Results], World],
+    learner_of: Callable[[Learner, Any], Learner] = lambda learner, data: learner,
 ) -> Stage:
-    """The stage "policy": `config.steps` updates, rollouts in `world_of(data, results)` every `epoch_steps`."""
+    """The stage "policy": `config.steps` updates, rollouts in `world_of(data, results)` every `epoch_steps`.
+
+    `learner_of(learner, data)` is what takes the updates: the learner, or one that sees the data's rewards rescaled.
+    """
 
     def init(data: Any, results: Results, *, key: PRNGKeyArray):
         return imagining.init(system.spec(data.transitions), key=key)
@@ -126,7 +130,8 @@ def imagining_stage(
         return imagining.begin_epoch(state, data.transitions, world_of(data, results), key=key)
 
     def update(state, data: Any, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
-        return imagining.update(state, data.transitions, step=step, key=key)
+        taught = eqx.tree_at(lambda i: i.learner, imagining, learner_of(imagining.learner, data))
+        return taught.update(state, data.transitions, step=step, key=key)
 
     return Stage(
         "policy", config.steps, init, update, epoch_steps=config.epoch_steps, begin_epoch=begin_epoch,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from langevin.data.sampling import Transitions, transitions_of
 from langevin.data.trajectories import Trajectories
@@ -17,6 +17,7 @@ from langevin.imagination.window_model import (
     experience_windows,
 )
 from langevin.training.algorithms.dydiff import world_model_stage
+from langevin.training.algorithms.single_step import reward_factor
 from langevin.training.algorithms.synthesis import SynthesisConfig, learning_stage, synthesis_stage
 from langevin.training.algorithms.system import System
 from langevin.training.stage import Stage
@@ -40,11 +41,13 @@ class WindowData(eqx.Module):
 
     transitions: Transitions
     windows: ExperienceWindows
+    reward_factor: Float[Array, ""]
 
 
 def prepare(config: Any, trajectories: Trajectories) -> WindowData:
     """Transitions, and windows of the horizon with their rewards and terminals."""
-    return WindowData(transitions_of(trajectories), experience_windows(trajectories, config.horizon))
+    windows = experience_windows(trajectories, config.horizon)
+    return WindowData(transitions_of(trajectories), windows, reward_factor(config, trajectories))
 
 
 def stages(config: Any, system: System) -> list[Stage]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from langevin.data.preparation import RewardScaling
 from langevin.diffusion.heun import Churn
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.errors import UsageError, require_at_least
@@ -46,6 +47,7 @@ class PolicyGuidedConfig:
     world_model: WindowModelTraining = WindowModelTraining()
     schedule: KarrasSchedule = KarrasSchedule()
     churn: Churn = Churn()
+    rewards: RewardScaling = RewardScaling()
 
     def __post_init__(self):
         require_at_least(0, strength=self.strength)

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from langevin.data.preparation import RewardScaling
 from langevin.data.sampling import Transitions, transitions_of
 from langevin.data.trajectories import Trajectories
 from langevin.dynamics.ensemble_training import EnsembleTraining
@@ -14,6 +17,7 @@ from langevin.errors import require_at_least
 from langevin.imagination.dydiff import DyDiff
 from langevin.imagination.filters import FilterName
 from langevin.imagination.halting import Halt, fit_halt
+from langevin.imagination.rewards import RescaledRewards
 from langevin.imagination.worlds import EnsembleWorld
 from langevin.training.algorithms.model_based import imagining_stage, single_step_stages
 from langevin.training.algorithms.offline import paced
@@ -53,6 +57,7 @@ class SingleStepConfig:
     """Transitions a gradient step."""
     dynamics: EnsembleTraining = EnsembleTraining()
     reward: RewardTraining = RewardTraining()
+    rewards: RewardScaling = RewardScaling()
 
     def __post_init__(self):
         require_at_least(0, patience=self.patience)
@@ -64,13 +69,21 @@ class SingleStepData(eqx.Module):
     transitions: Transitions
     split: SplitTransitions
     halt: Halt | None
+    reward_factor: Float[Array, ""]
 
 
 def prepare(config: Any, trajectories: Trajectories) -> SingleStepData:
     """Transitions, their split into training and held-out rows, and where they end."""
     transitions = transitions_of(trajectories)
     halt = fit_halt(transitions, config.patience) if config.halt else None
-    return SingleStepData(transitions, split_transitions(trajectories), halt)
+    return SingleStepData(
+        transitions, split_transitions(trajectories), halt, reward_factor(config, trajectories)
+    )
+
+
+def reward_factor(config: Any, trajectories: Trajectories) -> Float[Array, ""]:
+    """What the learner's rewards are multiplied by; worlds and buffers keep the environment's."""
+    return jnp.float32(config.rewards.scale(trajectories))
 
 
 def stages(config: Any, system: System) -> list[Stage]:
@@ -92,4 +105,7 @@ def policy_stage(config: Any, system: System, world_of: Any) -> Stage:
         paced(config.learner, config.steps), config.rollouts, config.horizon, config.keep_share, config.filter,
         config.real_share, config.capacity, config.batch_size,
     )  # fmt: skip
-    return imagining_stage(dydiff, config, system, world_of)
+    return imagining_stage(
+        dydiff, config, system, world_of,
+        lambda learner, data: RescaledRewards(learner, data.reward_factor, config.rewards.shift),
+    )  # fmt: skip

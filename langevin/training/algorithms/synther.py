@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from langevin.data.sampling import Transitions, transitions_of
 from langevin.data.trajectories import Trajectories
@@ -14,6 +14,7 @@ from langevin.errors import UsageError
 from langevin.imagination.filters import FILTERS, FilterName
 from langevin.imagination.synther import TransitionModel, TransitionModelTraining
 from langevin.training.algorithms.model_based import diffusion_stage
+from langevin.training.algorithms.single_step import reward_factor
 from langevin.training.algorithms.synthesis import SynthesisConfig, learning_stage, synthesis_stage
 from langevin.training.algorithms.system import System
 from langevin.training.stage import Stage
@@ -47,11 +48,12 @@ class TransitionData(eqx.Module):
     """What the stages draw from."""
 
     transitions: Transitions
+    reward_factor: Float[Array, ""]
 
 
 def prepare(config: Any, trajectories: Trajectories) -> TransitionData:
     """All transitions, on the device."""
-    return TransitionData(transitions_of(trajectories))
+    return TransitionData(transitions_of(trajectories), reward_factor(config, trajectories))
 
 
 def stages(config: Any, system: System) -> list[Stage]:

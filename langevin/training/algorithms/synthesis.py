@@ -7,12 +7,14 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
+from langevin.data.preparation import RewardScaling
 from langevin.data.sampling import Transitions
 from langevin.diffusion.heun import Churn
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.errors import require_at_least, require_between
 from langevin.imagination.buffer import SyntheticBuffer, empty_buffer
 from langevin.imagination.experience import ImaginingState, learn
+from langevin.imagination.rewards import RescaledRewards
 from langevin.training.algorithms.offline import paced
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
@@ -39,6 +41,7 @@ class SynthesisConfig:
     """Transitions a gradient step."""
     schedule: KarrasSchedule = KarrasSchedule()
     churn: Churn = Churn()
+    rewards: RewardScaling = RewardScaling()
 
     def __post_init__(self):
         require_at_least(
@@ -74,8 +77,9 @@ def learning_stage(config: Any, system: System) -> Stage:
         return learner.init(system.spec(data.transitions), key=key)
 
     def update(state, data: Any, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
+        taught = RescaledRewards(learner, data.reward_factor, config.rewards.shift)
         mixed, metrics = learn(
-            learner, ImaginingState(state, results["synthesis"]), data.transitions, config.batch_size,
+            taught, ImaginingState(state, results["synthesis"]), data.transitions, config.batch_size,
             config.real_share, step=step, key=key,
         )  # fmt: skip
         return mixed.learner, metrics

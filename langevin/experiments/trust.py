@@ -1,0 +1,136 @@
+"""Does a world model know which policies are better? Predicted against true returns, and their rank correlation.
+
+    python -m langevin.experiments.trust runs/mopo-hopper runs/bc-hopper runs/td3bc-hopper runs/iql-hopper
+
+Every seed of every run is a policy. Beside the world model's prediction stands fitted-Q evaluation's with --fqe.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from langevin.data.sources import open_dataset
+from langevin.errors import UsageError
+from langevin.evaluation.fitted_q import FittedQ
+from langevin.experiments.in_world import in_world_report, rank_correlation
+from langevin.experiments.off_policy import off_policy_report
+from langevin.experiments.runs import EVALUATION_SEED, load_run
+from langevin.progress import BarProgress
+from langevin.report.style import color, new_figure, save_png, series_style, style_axes
+from langevin.training.compile_cache import enable_compile_cache
+from langevin.training.files import atomic_write
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Judge the policies, write trust.json, trust.md and trust.png."""
+
+    world_model: tyro.conf.Positional[Path]
+    """The run whose world model judges."""
+    policies: tyro.conf.Positional[tuple[Path, ...]]
+    """Runs whose policies are judged."""
+    starts: int = 50
+    """Episodes of each policy: start states of the dataset."""
+    noises: int = 5
+    """How often each start is imagined."""
+    fqe: int = 0
+    """Updates of fitted-Q evaluation beside the world model; 0 leaves it out."""
+    out: Path = Path("runs/trust")
+    """Where the results go."""
+
+    def run(self) -> dict[str, Any]:
+        """One row a policy, and the rank correlations over all of them."""
+        if not self.policies:
+            raise UsageError("name at least one run whose policies are to be judged, after the world model's")
+        judge, progress = load_run(self.world_model), BarProgress()
+        logged = open_dataset(judge.config.dataset)
+        rows: list[dict[str, Any]] = []
+        for folder in self.policies:
+            loaded = load_run(folder)
+            found = in_world_report(
+                loaded, judge, logged, starts=self.starts, noises=self.noises, steps=None, seed=EVALUATION_SEED,
+                progress=progress,
+            )  # fmt: skip
+            if found["true"] is None:
+                raise UsageError(f"{folder} is of a system without a simulator here; there is no true return")
+            values = off_policy_report(
+                loaded, FittedQ(steps=self.fqe), episodes=self.starts, seed=EVALUATION_SEED, progress=progress
+            ) if self.fqe else None  # fmt: skip
+            rows += [policy_row(folder, found, values, index) for index in range(len(found["seeds"]))]
+        result = {"world_model": str(self.world_model), "algorithm": judge.config.algorithm, "policies": rows}
+        result |= {"rank_correlation": correlations(rows)}
+        self.out.mkdir(parents=True, exist_ok=True)
+        atomic_write(self.out / "trust.json", json.dumps(result, indent=1) + "\n")
+        atomic_write(self.out / "trust.md", table(rows))
+        save_png(picture(rows), self.out / "trust.png")
+        Console().print(
+            f"rank correlation over {len(rows)} policies: {result['rank_correlation']}", highlight=False
+        )
+        return result
+
+
+def policy_row(
+    folder: Path, found: dict[str, Any], values: dict[str, Any] | None, index: int
+) -> dict[str, Any]:
+    """One policy's numbers."""
+    row = {
+        "policy": f"{folder.name}, seed {found['seeds'][index]}",
+        "predicted": found["predicted"]["per_seed"][index],
+        "true": found["true"]["per_seed"][index],
+        "left_the_data": found["left_the_data"][index],
+    }
+    if values is not None:
+        row |= {
+            "fqe": values["estimate"]["per_seed"][index],
+            "true_discounted": values["true"]["per_seed"][index],
+        }
+    return row
+
+
+def correlations(rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Spearman's rank correlation with the true return, of each estimate."""
+    column = lambda name: np.array([row[name] for row in rows])
+    found = {"world model": rank_correlation(column("predicted"), column("true"))}
+    if "fqe" in rows[0]:
+        found["fitted-Q evaluation"] = rank_correlation(column("fqe"), column("true_discounted"))
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown, best policy first."""
+    names = [name for name in rows[0] if name != "policy"]
+    lines = [f"| policy | {' | '.join(name.replace('_', ' ') for name in names)} |"]
+    lines.append("| --- |" + " ---: |" * len(names))
+    for row in sorted(rows, key=lambda row: -row["true"]):
+        words = [f"{row[name]:.0%}" if name == "left_the_data" else f"{row[name]:,.1f}" for name in names]
+        lines.append(f"| {row['policy']} | {' | '.join(words)} |")
+    return "\n".join(lines) + "\n"
+
+
+def picture(rows: list[dict[str, Any]]) -> Figure:
+    """Predicted over true return, a mark a policy and a sign a run; on the line the model is right."""
+    figure = new_figure(4.8, 4.2)
+    ax = figure.subplots()
+    style_axes(ax, xlabel="true return", ylabel="predicted return", title="")
+    runs = list(dict.fromkeys(row["policy"].rsplit(",", 1)[0] for row in rows))
+    for place, run in enumerate(runs):
+        own, style = [row for row in rows if row["policy"].rsplit(",", 1)[0] == run], series_style(place)
+        ax.plot(
+            [row["true"] for row in own], [row["predicted"] for row in own], style.marker, color=style.color,
+            markersize=6, label=run,
+        )  # fmt: skip
+    ends = [min(row["true"] for row in rows), max(row["true"] for row in rows)]
+    ax.plot(ends, ends, "-", color=color("ink"), linewidth=1)
+    ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    enable_compile_cache()
+    tyro.cli(Trust, description=__doc__).run()

@@ -1,0 +1,50 @@
+"""The numbers of many policies become rows, a ranking and a picture."""
+
+import pytest
+
+from langevin.errors import UsageError
+from langevin.experiments.trust import Trust, correlations, picture, policy_row, table
+
+
+def found(predicted, true, seeds=(0, 1)):
+    block = lambda values: {"per_seed": values}
+    return {
+        "seeds": list(seeds), "predicted": block(predicted), "true": block(true), "left_the_data": [0.25, 1.0],
+    }  # fmt: skip
+
+
+def rows(tmp_path, fqe=None):
+    values = fqe and {"estimate": {"per_seed": fqe}, "true": {"per_seed": [1.0, 5.0]}}
+    judged = {"bad": found([50.0, 10.0], [1.0, 2.0]), "good": found([20.0, 60.0], [8.0, 9.0])}
+    return [
+        policy_row(tmp_path / name, block, values, index)
+        for name, block in judged.items()
+        for index in (0, 1)
+    ]
+
+
+def test_the_ranking_is_of_all_policies_together(tmp_path):
+    """True 1 2 8 9 against predicted 50 10 20 60: places 3 1 2 4, d^2 = 4 + 1 + 1 + 0."""
+    assert correlations(rows(tmp_path)) == {"world model": pytest.approx(1 - 6 * 6 / (4 * 15))}
+
+
+def test_fitted_q_is_ranked_by_the_discounted_return_that_it_estimates(tmp_path):
+    ranked = correlations(rows(tmp_path, fqe=[7.0, 3.0]))
+    assert ranked["fitted-Q evaluation"] == pytest.approx(-1)
+
+
+def test_the_table_has_the_best_policy_first(tmp_path):
+    lines = table(rows(tmp_path)).splitlines()
+    assert lines[2] == "| good, seed 1 | 60.0 | 9.0 | 100% |"
+    assert lines[-1] == "| bad, seed 0 | 50.0 | 1.0 | 25% |"
+
+
+def test_the_picture_has_a_mark_for_every_policy(tmp_path):
+    marks = [line for line in picture(rows(tmp_path)).axes[0].lines if line.get_linestyle() == "None"]
+    assert [line.get_label() for line in marks] == ["bad", "good"]
+    assert sorted(value for line in marks for value in line.get_xdata()) == [1, 2, 8, 9]
+
+
+def test_without_policies_there_is_nothing_to_judge(tmp_path):
+    with pytest.raises(UsageError, match="name at least one run"):
+        Trust(tmp_path, ()).run()
