@@ -1,4 +1,4 @@
-"""Shapes are checked at run time in the tests, and compiled programs are kept between runs."""
+"""Shapes are checked at run time in the tests; compiled programs are made quickly and kept between runs."""
 
 import gc
 import os
@@ -11,6 +11,16 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 install_import_hook("langevin", "beartype.beartype")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile quickly, except for the slow tests: a tiny network takes longer to optimise than to run.
+
+    XLA reads its flags when it first compiles, in each worker.
+    """
+    if config.option.markexpr != "slow":
+        quickly = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quickly}".strip()
 
 
 @pytest.fixture(autouse=True, scope="module")
