@@ -11,6 +11,7 @@ import pytest
 
 from langevin.data.preparation import RewardScaling
 from langevin.data.sampling import Transitions
+from langevin.envs.tasks import get_task
 from langevin.imagination.buffer import empty_buffer
 from langevin.imagination.experience import ImaginingState
 from langevin.imagination.rewards import RescaledRewards
@@ -19,6 +20,7 @@ from langevin.policies.td3bc import TD3BC
 from langevin.training.algorithms.registry import find_algorithm, load_settings
 from langevin.training.algorithms.single_step import policy_stage
 from langevin.training.algorithms.synthesis import learning_stage
+from langevin.training.algorithms.system import System
 from tests.policies import by_hand
 
 ROWS = 8
@@ -77,12 +79,13 @@ def test_the_stage_hands_the_learner_rewards_in_its_scale_and_keeps_the_buffers(
     )
     buffer = empty_buffer(9, 4, 2).add(rows, jnp.ones(9, bool))
     data = SimpleNamespace(transitions=rows, reward_factor=jnp.float32(5))
-    system = SimpleNamespace(observation_size=4, action_size=2)
+    task = get_task("pointmaze/umaze")
+    system = System(task, 4, 2, task.action_low, task.action_high)
     call = {"step": jnp.int32(0), "key": jax.random.key(0)}
     if name == "mtdiff":
         told, _ = learning_stage(config, system).update(jnp.zeros(ROWS), data, {"synthesis": buffer}, **call)
     else:
-        state, _ = policy_stage(config, system, None).update(
+        state, _ = policy_stage(config, system, lambda data, results: None).update(
             ImaginingState(jnp.zeros(ROWS), buffer), data, {}, **call
         )
         told = state.learner
