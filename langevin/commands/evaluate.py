@@ -69,6 +69,11 @@ class Evaluate:
         loaded = load_run(self.run_folder)
         if self.fqe and self.in_world_model:
             raise UsageError("--fqe and --in-world-model are two evaluations; ask for one at a time")
+        if (self.fqe or self.in_world_model) and (self.task or self.sample):
+            raise UsageError(
+                "--task and --sample are for the real environment; --fqe and --in-world-model judge the greedy policy "
+                "in the run's own task"
+            )
         if self.fqe:
             return self.evaluate_off_policy(loaded)
         if self.in_world_model:

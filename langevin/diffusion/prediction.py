@@ -1,6 +1,6 @@
 """What a DDPM's network predicts, the noise or the clean sample, and its loss with entries held fixed.
 
-Samplers ask for the clean sample alone; each form of prediction is brought to it by one function.
+Samplers ask for the clean sample alone, and never learn which of the two it came from.
 """
 
 from typing import Literal
@@ -13,29 +13,6 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from langevin.diffusion.constraints import Constraint
 from langevin.diffusion.ddpm import DiscreteSchedule
 from langevin.diffusion.edm import Network
-
-
-def clean_from_noise(
-    schedule: DiscreteSchedule,
-    noisy: Float[Array, "*shape"],
-    step: Int[Array, ""],
-    output: Float[Array, "*shape"],
-) -> Float[Array, "*shape"]:
-    """x_0 of a network that predicts eps (Ho et al. 2020, Eq. 4 solved for x_0)."""
-    return schedule.clean_of(noisy, step, output)
-
-
-def clean_from_clean(
-    schedule: DiscreteSchedule,
-    noisy: Float[Array, "*shape"],
-    step: Int[Array, ""],
-    output: Float[Array, "*shape"],
-) -> Float[Array, "*shape"]:
-    """x_0 of a network that predicts it (Janner et al. 2022)."""
-    return output
-
-
-CLEAN_FROM = {"noise": clean_from_noise, "clean": clean_from_clean}
 
 
 class DDPM(eqx.Module):
@@ -68,7 +45,7 @@ class DDPM(eqx.Module):
     ) -> Float[Array, "horizon channels"]:
         """The clean sample behind a noisy one, as the network predicts it in either form."""
         output = self.output(network, noisy, step, condition)
-        return CLEAN_FROM[self.predicts](self.schedule, noisy, step, output)
+        return output if self.predicts == "clean" else self.schedule.clean_of(noisy, step, output)
 
     def square_error(
         self,

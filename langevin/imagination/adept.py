@@ -18,9 +18,9 @@ from langevin.dynamics.step_diffusion import StepDiffusion, StepDiffusionState, 
 from langevin.errors import UsageError, require_at_least, require_between
 from langevin.imagination.buffer import SyntheticBuffer, empty_buffer, mixed_batch
 from langevin.imagination.experience import as_transitions, mean_reward
-from langevin.imagination.importance import effective_share, has_density, importance_weights, log_ratios
+from langevin.imagination.importance import effective_share, importance_weights, log_ratios
 from langevin.imagination.worlds import DynamicsWorld, Imagined, acting
-from langevin.policies.base import Learner, Metrics, Policy, SystemSpec
+from langevin.policies.base import Learner, Metrics, Policy, SystemSpec, has_density
 from langevin.policies.gaussian import GaussianPolicy
 
 

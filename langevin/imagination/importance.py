@@ -6,16 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from langevin.policies.base import Policy
+from langevin.policies.base import Policy, has_density
 from langevin.policies.gaussian import GaussianPolicy
 
 BORROWED_STD = 0.2
 """Of the Gaussian around the action of a policy without a density, as a share of the action's half-range."""
-
-
-def has_density(policy: Policy) -> bool:
-    """Whether the policy knows the density of an action, as far as its class tells."""
-    return type(policy).log_prob is not Policy.log_prob
 
 
 def log_ratios(

@@ -14,7 +14,7 @@ from langevin.diffusion.policy_guidance import ActionDensity, policy_guided
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.imagination.window_model import WindowModel
 from langevin.imagination.worlds import Imagined, World, acting
-from langevin.policies.base import Policy
+from langevin.policies.base import Policy, has_density
 
 
 class PolicyGuidedWorld(World):
@@ -49,14 +49,13 @@ def density_of(policy: Policy, model: WindowModel, spread: float, *, key: PRNGKe
     The policy's own where it has one. A deterministic policy gets -|a - pi(s)|^2 / (2 spread^2), in normalised actions,
     so that it means the same whatever the actions' units; the paper's form for TD3+BC, with spread 1.
     """
-    has_density = type(policy).log_prob is not Policy.log_prob
 
     def log_density(
         rows: Float[Array, "horizon channels"], actions: Float[Array, "horizon action"]
     ) -> Float[Array, " horizon"]:
         raw = model.normalizer.denormalize(rows.at[:, model.actions].set(actions))
         observations = raw[:, model.observations]
-        if has_density:
+        if has_density(policy):
             return policy.log_prob(observations, raw[:, model.actions])
         wanted = raw.at[:, model.actions].set(acting(policy)(observations, key=key))
         away = actions - model.normalizer.normalize(wanted)[:, model.actions]

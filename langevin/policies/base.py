@@ -71,6 +71,11 @@ def keeps_memory(policy: Policy) -> bool:
     return bool(jax.tree.leaves(jax.eval_shape(lambda: policy.start(1))))
 
 
+def has_density(policy: Policy) -> bool:
+    """Whether the policy knows the density of an action, as far as its class tells."""
+    return type(policy).log_prob is not Policy.log_prob
+
+
 class Learner(eqx.Module):
     """Learns a policy from batches of transitions: pure functions on one immutable state."""
 

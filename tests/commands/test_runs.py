@@ -309,6 +309,8 @@ def test_a_world_model_judges_another_runs_policies(copied, capsys):
         ("dydiff", ["--in-world-model", "--fqe"], "--fqe and --in-world-model are two evaluations"),
         ("iql", ["--world-model", "dydiff"], "--world-model goes with --in-world-model"),
         ("dydiff", ["--steps", "5"], "--steps goes with --in-world-model"),
+        ("dydiff", ["--in-world-model", "--sample"], "--task and --sample are for the real environment"),
+        ("iql", ["--fqe", "--task", "pointmaze/medium"], "--task and --sample are for the real environment"),
         ("dydiff", ["--in-world-model", "--noises", "0"], "noises must be at least 1"),
         ("dydiff", ["--in-world-model", "--steps", "0"], "steps must be at least 1"),
     ],

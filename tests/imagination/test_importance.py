@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from langevin.data.normalize import GaussianNormalizer
-from langevin.imagination.importance import effective_share, has_density, importance_weights, log_ratios
-from langevin.policies.base import SystemSpec
+from langevin.imagination.importance import effective_share, importance_weights, log_ratios
+from langevin.policies.base import SystemSpec, has_density
 from langevin.policies.bc import BC
 from langevin.policies.td3bc import TD3BC
 
