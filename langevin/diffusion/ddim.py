@@ -5,31 +5,42 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from langevin.diffusion.constraints import Constraint
-from langevin.diffusion.levels import Denoiser, Levels
+from langevin.diffusion.levels import Denoiser, Guide, Levels, unmoved
 
 
 def ddim_sample(
-    denoiser: Denoiser, constraint: Constraint, levels: Levels, eta: float = 0.0, *, key: PRNGKeyArray
+    denoiser: Denoiser,
+    constraint: Constraint,
+    levels: Levels,
+    eta: float = 0.0,
+    temperature: float = 1.0,
+    guide: Guide = unmoved,
+    guess: Float[Array, "horizon channels"] | None = None,
+    *,
+    key: PRNGKeyArray,
 ) -> Float[Array, "horizon channels"]:
     """Draw one sample from noise (Eq. 12, for any alpha and sigma), held entries put back after every step.
 
     eta: 0 is a deterministic map of the first noise, first-order in the step; 1 is the ancestral chain over the
-    chosen steps (Eq. 16).
+    chosen steps (Eq. 16). temperature: of all noise; below 1 samples keep to what is likely. guess: of the sample,
+    from which it is drawn anew through `levels`, which then begin at less than pure noise.
     """
     start_key, steps_key = jax.random.split(key)
     shape = constraint.values.shape
-    start = constraint.apply(levels.noise[0] * jax.random.normal(start_key, shape))
+    start = constraint.apply(levels.start(guess, temperature * jax.random.normal(start_key, shape)))
 
     def step(noisy, at):
-        (signal, noise), (next_signal, next_noise), time, step_key = at
+        (signal, noise), (next_signal, next_noise), time, arrival, variance, step_key = at
         clean = denoiser(noisy, time)
         direction = (noisy - signal * clean) / noise  # the noise that was seen
-        added = noise**2 - (signal / next_signal * next_noise) ** 2  # variance of x_t given x_s
-        fresh = eta * next_noise / noise * jnp.sqrt(jnp.maximum(added, 0))  # Eq. 16
+        fresh = eta * jnp.sqrt(variance)  # Eq. 16
         kept = jnp.sqrt(jnp.maximum(next_noise**2 - fresh**2, 0))
-        noisy = next_signal * clean + kept * direction + fresh * jax.random.normal(step_key, shape)  # Eq. 12
-        return constraint.apply(noisy), None
+        mean = guide(next_signal * clean + kept * direction, variance, arrival)
+        return constraint.apply(
+            mean + temperature * fresh * jax.random.normal(step_key, shape)
+        ), None  # Eq. 12
 
     keys = jax.random.split(steps_key, levels.times.size)
-    sample, _ = jax.lax.scan(step, start, (*levels.pairs, levels.times, keys))
+    steps = (*levels.pairs, levels.times, levels.arrivals, levels.variances, keys)
+    sample, _ = jax.lax.scan(step, start, steps)
     return sample

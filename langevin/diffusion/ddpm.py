@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -107,6 +108,14 @@ def cosine_schedule(steps: int, offset: float = 0.008, highest: float = 0.999) -
     share_of_time = np.arange(steps + 1) / steps
     kept = np.cos((share_of_time + offset) / (1 + offset) * np.pi / 2) ** 2
     return DiscreteSchedule(jnp.asarray(np.minimum(1 - kept[1:] / kept[:-1], highest), jnp.float32))
+
+
+ScheduleName = Literal["cosine", "linear", "vp"]
+
+
+def named_schedule(name: ScheduleName, steps: int) -> DiscreteSchedule:
+    """A schedule by its name, with its paper's constants."""
+    return {"cosine": cosine_schedule, "linear": linear_schedule, "vp": vp_schedule}[name](steps)
 
 
 def ancestral_sample(

@@ -5,18 +5,27 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from langevin.diffusion.constraints import Constraint
-from langevin.diffusion.levels import Denoiser, Levels
+from langevin.diffusion.levels import Denoiser, Guide, Levels, unmoved
 
 
 def dpm_solver_sample(
-    denoiser: Denoiser, constraint: Constraint, levels: Levels, *, key: PRNGKeyArray
+    denoiser: Denoiser,
+    constraint: Constraint,
+    levels: Levels,
+    temperature: float = 1.0,
+    guide: Guide = unmoved,
+    guess: Float[Array, "horizon channels"] | None = None,
+    *,
+    key: PRNGKeyArray,
 ) -> Float[Array, "horizon channels"]:
     """Draw one sample from noise (Algorithm 2), held entries put back after every step.
 
     The first step has nothing to remember and the last, to zero noise, is infinitely long in
-    lambda = ln(alpha / sigma): both are first-order.
+    lambda = ln(alpha / sigma): both are first-order. temperature, guess: as in DDIM.
     """
-    start = constraint.apply(levels.noise[0] * jax.random.normal(key, constraint.values.shape))
+    start = constraint.apply(
+        levels.start(guess, temperature * jax.random.normal(key, constraint.values.shape))
+    )
     (_, noise), (next_signal, next_noise) = levels.pairs
     shares = weights_of_the_last_call(levels)
     noise_over_signal = levels.noise / levels.signal
@@ -24,13 +33,15 @@ def dpm_solver_sample(
 
     def step(carry, at):
         noisy, last_clean = carry
-        time, share, signal, remaining, shrink = at
+        time, arrival, variance, share, signal, remaining, shrink = at
         clean = denoiser(noisy, time)
         ahead = (1 + share) * clean - share * last_clean  # D_i, with share = 1 / (2 r_i)
-        noisy = constraint.apply(remaining * noisy + signal * (1 - shrink) * ahead)
-        return (noisy, clean), None
+        mean = remaining * noisy + signal * (1 - shrink) * ahead
+        return (constraint.apply(guide(mean, variance, arrival)), clean), None
 
-    steps = (levels.times, shares, next_signal, next_noise / noise, shrinking)
+    steps = (
+        levels.times, levels.arrivals, levels.variances, shares, next_signal, next_noise / noise, shrinking,
+    )  # fmt: skip
     (sample, _), _ = jax.lax.scan(step, (start, jnp.zeros_like(start)), steps)
     return sample
 

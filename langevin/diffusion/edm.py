@@ -51,28 +51,22 @@ class EDM(eqx.Module):
         """ln(sigma) ~ N(log_noise_mean, log_noise_std^2)."""
         return jnp.exp(self.log_noise_mean + self.log_noise_std * jax.random.normal(key))
 
-    def weighted_square_error(
+    def square_error(
         self,
         network: Network,
         clean: Float[Array, "horizon channels"],
-        valid: Bool[Array, " horizon"],
         constraint: Constraint,
         condition: Float[Array, "horizon conditions"],
         *,
         key: PRNGKeyArray,
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """One trajectory's share of the loss (DyDiff, Eq. 4): the weighted error and the entries it counts.
-
-        Padded rows (`valid` False) and held entries take part in neither.
-        """
+    ) -> Float[Array, "horizon channels"]:
+        """lambda(sigma) (D(x) - x_0)^2 of every entry, at a noise level drawn for the trajectory (DyDiff, Eq. 4)."""
         level_key, noise_key = jax.random.split(key)
         noise_level = self.draw_noise_level(key=level_key)
         noise = jax.random.normal(noise_key, clean.shape)
         noisy = constraint.apply(clean + noise_level * noise)
         denoised = self.denoise(network, noisy, noise_level, condition)
-        counted = valid[:, None] & ~constraint.held
-        square_error = jnp.where(counted, (denoised - clean) ** 2, 0.0)
-        return self.loss_weight(noise_level) * square_error.sum(), counted.sum().astype(jnp.float32)
+        return self.loss_weight(noise_level) * (denoised - clean) ** 2
 
 
 def edm_loss(
@@ -91,8 +85,9 @@ def edm_loss(
     """
     keys = jax.random.split(key, clean.shape[0])
 
-    def one(clean, valid, constraint, condition, key):
-        return edm.weighted_square_error(network, clean, valid, constraint, condition, key=key)
+    def one(clean, constraint, condition, key):
+        return edm.square_error(network, clean, constraint, condition, key=key)
 
-    errors, counts = jax.vmap(one)(clean, valid, constraints, conditions, keys)
-    return errors.sum() / jnp.maximum(counts.sum(), 1.0)
+    errors = jax.vmap(one)(clean, constraints, conditions, keys)
+    counted = valid[:, :, None] & ~constraints.held
+    return jnp.where(counted, errors, 0.0).sum() / jnp.maximum(counted.sum(), 1)

@@ -10,6 +10,16 @@ Denoiser = Callable[[Float[Array, "horizon channels"], Array], Float[Array, "hor
 """D(x, time): the clean sample that the model sees in a noisy one."""
 
 
+Guide = Callable[
+    [Float[Array, "horizon channels"], Float[Array, ""], Array], Float[Array, "horizon channels"]
+]
+"""(mean, variance, time) -> mean: moves what a step of sampling arrives at before its noise is added.
+
+variance: of the ancestral chain over that step, which is how far a step can be moved and stay likely. time: of the
+level arrived at (of the last step, which arrives at none, its own).
+"""
+
+
 class Levels(eqx.Module):
     """x_t = alpha_t x_0 + sigma_t eps at some times, from the most noise to none (sigma = 0).
 
@@ -25,6 +35,34 @@ class Levels(eqx.Module):
     def pairs(self) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         """(alpha, sigma) at the beginning of each step, and at its end."""
         return (self.signal[:-1], self.noise[:-1]), (self.signal[1:], self.noise[1:])
+
+    @property
+    def variances(self) -> Float[Array, " steps"]:
+        """Of x_t given x_s and x_0, for each step from s to t: what the ancestral chain adds (DDIM, Eq. 16, eta 1)."""
+        (signal, noise), (next_signal, next_noise) = self.pairs
+        added = noise**2 - (signal / next_signal * next_noise) ** 2
+        return (next_noise / noise) ** 2 * jnp.maximum(added, 0)
+
+    @property
+    def arrivals(self) -> Shaped[Array, " steps"]:
+        """The time that each step arrives at; the last arrives at none, and has its own."""
+        return jnp.append(self.times[1:], self.times[-1])
+
+    def last(self, steps: int) -> "Levels":
+        """The last `steps` steps alone: where a sample begins that is nearly known."""
+        return Levels(self.signal[-steps - 1 :], self.noise[-steps - 1 :], self.times[-steps:])
+
+    def start(
+        self, guess: Float[Array, "horizon channels"] | None, noise: Float[Array, "horizon channels"]
+    ) -> Float[Array, "horizon channels"]:
+        """Where sampling begins: a guess of the clean sample noised to the first level, or noise alone."""
+        noised = self.noise[0] * noise
+        return noised if guess is None else self.signal[0] * guess + noised
+
+
+def unmoved(mean: Float[Array, "horizon channels"], variance: Float[Array, ""], time: Array) -> Array:
+    """The guide that leaves every step as the model has it."""
+    return mean
 
 
 def clipped(denoiser: Denoiser, limit: float) -> Denoiser:

@@ -47,6 +47,15 @@ class DDPM(eqx.Module):
         output = self.output(network, noisy, step, condition)
         return output if self.predicts == "clean" else self.schedule.clean_of(noisy, step, output)
 
+    def corrupted(
+        self, clean: Float[Array, "horizon channels"], constraint: Constraint, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, "horizon channels"], Int[Array, ""], Float[Array, "horizon channels"]]:
+        """x_k at a step drawn evenly, held entries clean; beside it the step and the noise."""
+        step_key, noise_key = jax.random.split(key)
+        step = jax.random.randint(step_key, (), 0, self.schedule.steps)
+        noise = jax.random.normal(noise_key, clean.shape)
+        return constraint.apply(self.schedule.noised(clean, step, noise)), step, noise
+
     def square_error(
         self,
         network: Network,
@@ -57,10 +66,7 @@ class DDPM(eqx.Module):
         key: PRNGKeyArray,
     ) -> Float[Array, "horizon channels"]:
         """The network's error at a step drawn evenly: |eps - eps(x_k, k)|^2 (Ho et al. 2020, Eq. 14), or of x_0."""
-        step_key, noise_key = jax.random.split(key)
-        step = jax.random.randint(step_key, (), 0, self.schedule.steps)
-        noise = jax.random.normal(noise_key, clean.shape)
-        noisy = constraint.apply(self.schedule.noised(clean, step, noise))
+        noisy, step, noise = self.corrupted(clean, constraint, key=key)
         target = noise if self.predicts == "noise" else clean
         return (self.output(network, noisy, step, condition) - target) ** 2
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from langevin.envs.tasks import Task
 from langevin.evaluation.episodes import Episodes, run_episodes
 from langevin.experiments.runs import EVALUATION_SEED, load_run
-from langevin.planners.diffuser import PlannerPolicy
+from langevin.planners.goal_planner import PlannerPolicy
 from langevin.policies.base import Policy
 from langevin.progress import AbstractProgress, SilentProgress
 from langevin.report.mazes import draw_paths, plans_and_paths

@@ -27,7 +27,7 @@ from langevin.evaluation.episodes import run_episodes
 from langevin.evaluation.fidelity import position_errors, simulate
 from langevin.evaluation.scores import score_summary
 from langevin.experiments.runs import EVALUATION_SEED, LoadedRun, load_run, one_seed
-from langevin.planners.diffuser import PlannerPolicy
+from langevin.planners.goal_planner import PlannerPolicy
 from langevin.training.files import atomic_write
 
 PLANS = 64

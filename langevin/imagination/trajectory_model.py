@@ -22,7 +22,7 @@ from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.errors import require_at_least
 from langevin.nets.temporal_mixer import TemporalMixer, require_mixer
-from langevin.nets.temporal_unet import TemporalUNet, require_channels, require_horizon
+from langevin.nets.temporal_unet import TemporalUNet, require_channels
 from langevin.policies.base import Metrics
 
 NetworkName = Literal["unet", "mixer"]
@@ -120,11 +120,6 @@ class TrajectoryModelTraining(eqx.Module):
             MinMaxNormalizer.fit(windows.observations),
             MinMaxNormalizer.fit(windows.actions),
         )
-
-    def require_horizon(self, horizon: int) -> None:
-        """Raises UsageError for windows that the network cannot take."""
-        if self.network == "unet":
-            require_horizon(horizon, len(self.multipliers))
 
     def build(
         self, in_channels: int, out_channels: int, horizon: int, *, key: PRNGKeyArray

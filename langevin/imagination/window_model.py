@@ -32,7 +32,7 @@ from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.diffusion.unconditional import unconditional_denoiser, unconditional_loss
 from langevin.errors import require_at_least
 from langevin.imagination.worlds import Imagined
-from langevin.nets.temporal_unet import TemporalUNet, require_channels, require_horizon
+from langevin.nets.temporal_unet import TemporalUNet, require_channels
 from langevin.policies.base import Metrics
 
 
@@ -139,10 +139,6 @@ class WindowModelTraining(eqx.Module):
     def __check_init__(self):
         require_at_least(1, batch_size=self.batch_size)
         require_channels(self.width, self.multipliers, self.kernel)
-
-    def require_horizon(self, horizon: int) -> None:
-        """Raises UsageError for windows that the network cannot take."""
-        require_horizon(horizon, len(self.multipliers))
 
     def init(self, data: ExperienceWindows, *, key: PRNGKeyArray) -> WindowModelState:
         """A fresh network, and a normaliser fitted to the data."""

@@ -32,18 +32,6 @@ def require_channels(width: int, multipliers: tuple[int, ...], kernel: int) -> N
         raise UsageError(f"kernel must be odd, so that it has a middle, got {kernel}")
 
 
-def require_horizon(horizon: int, levels: int) -> None:
-    """Raises UsageError for a horizon that a network of so many levels cannot halve from each to the next."""
-    divisor = 2 ** (levels - 1)
-    if horizon < 1 or horizon % divisor:
-        below = horizon // divisor * divisor
-        advice = f"{below} or {below + divisor}" if below > 0 else f"{divisor}"
-        raise UsageError(
-            f"horizon must be a multiple of {divisor} (the U-Net halves it {levels - 1} times), got {horizon}; "
-            f"use {advice}"
-        )
-
-
 class ConvolutionBlock(eqx.Module):
     """Convolution, GroupNorm, Mish."""
 
@@ -91,6 +79,9 @@ class TemporalUNet(eqx.Module):
     Level `i` has `width * multipliers[i]` channels and half the length of the level above it. The way down
     has two residual blocks a level, the middle two, the way up two a level on the skipped activations; no
     attention. The last layer starts near zero, so an EDM denoiser starts as its skip connection.
+
+    Any horizon will do: where it cannot be halved from each level to the next, its last row is repeated inside the
+    network until it can, and what comes out for the repetitions is dropped.
 
     `in_channels` may exceed `out_channels`: whatever the network must see undisturbed (conditions at data
     scale) comes as extra input channels.
@@ -159,19 +150,22 @@ class TemporalUNet(eqx.Module):
 
     @property
     def length_divisor(self) -> int:
-        """What the horizon must be a multiple of."""
+        """What a horizon must be a multiple of to be taken as it is."""
         return 2 ** len(self.shrink)
 
     def __call__(
-        self, x: Float[Array, "horizon in_channels"], noise: Float[Array, ""]
+        self,
+        x: Float[Array, "horizon in_channels"],
+        noise: Float[Array, ""],
+        context: Float[Array, " width"] | None = None,
     ) -> Float[Array, "horizon out_channels"]:
-        """`noise`: the noise level as the loss presents it (EDM: `log(noise_level) / 4`).
-
-        Raises UsageError if the horizon is not a multiple of `length_divisor`.
-        """
-        require_horizon(x.shape[0], 1 + len(self.shrink))
+        """`noise`: the noise level as the loss presents it (EDM: `log(noise_level) / 4`). `context`: added to its
+        embedding."""
+        horizon = x.shape[0]
+        x = jnp.pad(x, ((0, -horizon % self.length_divisor), (0, 0)), mode="edge")
         first, second = self.noise_layers
         embedding = second(mish(first(self.noise_embedding(noise))))
+        embedding = embedding if context is None else embedding + context
 
         skipped = []
         for level, blocks in enumerate(self.down):
@@ -187,4 +181,4 @@ class TemporalUNet(eqx.Module):
             for block in blocks:
                 x = block(x, embedding)
             x = grow(x)
-        return self.last(self.last_block(x))
+        return self.last(self.last_block(x))[:horizon]

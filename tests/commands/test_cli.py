@@ -62,13 +62,13 @@ BAD = {
         ["train", "bc", "--dataset", "my data"],
         "dataset id 'my data' must read like pointmaze/umaze-v0",
     ),
-    "a horizon the network cannot halve": (
-        [*DYDIFF, "--set", "horizon=30"],
-        "horizon must be a multiple of 4 .* got 30; use 28 or 32",
+    "an imagined episode of one state": (
+        [*DYDIFF, "--set", "horizon=1"],
+        "horizon must be at least 2, got 1",
     ),
-    "a plan the network cannot halve": (
-        [*PLAN, "--set", "planner.horizon=30"],
-        "horizon must be a multiple of 4 .* got 30; use 28 or 32",
+    "a plan of one state": (
+        [*PLAN, "--set", "planner.horizon=1"],
+        "horizon must be at least 2, got 1",
     ),
     "channels that do not group": (
         [*DYDIFF, "--set", "world_model.width=12"],

@@ -205,7 +205,6 @@ def test_the_papers_amounts():
         ("synther", {"filter": "best"}, "filter must be one of hardmax, softmax, got 'best'"),
         ("mtdiff", {"real_share": 1.1}, r"real_share must lie between 0 and 1, got 1\.1"),
         ("mtdiff", {"horizon": 1}, "horizon must be at least 2, got 1"),
-        ("mtdiff", {"horizon": 5, "world_model.multipliers": [1, 2]}, "horizon must be a multiple of 2"),
         ("policy_guided", {"strength": -1.0}, r"strength must be at least 0, got -1\.0"),
         ("policy_guided", {"spread": 0.0}, r"spread must be greater than 0, got 0\.0"),
         ("policy_guided", {"capacity": 3}, "capacity must be at least the 12 rows that an epoch keeps, got 3"),

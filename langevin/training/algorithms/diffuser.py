@@ -9,10 +9,13 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from langevin.data.sampling import Windows, windows_of
 from langevin.data.trajectories import Trajectories
+from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.errors import UsageError, require_at_least
 from langevin.planners.controllers import ControllerName
-from langevin.planners.diffuser import PlannerPolicy, PlannerTraining
+from langevin.planners.goal_planner import PlannerPolicy, finish_planner, init_planner, update_planner
+from langevin.planners.inverse import InverseTraining
+from langevin.planners.window_diffusion import WindowTraining
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
@@ -26,9 +29,10 @@ class DiffuserConfig:
 
     steps: int
     """Gradient steps."""
-    planner: PlannerTraining
+    planner: WindowTraining
     schedule: KarrasSchedule
     """Noise levels of a plan's sampling."""
+    inverse: InverseTraining = InverseTraining()
     controller: ControllerName = "waypoint"
     """How a plan becomes an action."""
     arrivals: int = 1
@@ -43,7 +47,7 @@ class DiffuserConfig:
 
 def prepare(config: DiffuserConfig, trajectories: Trajectories) -> Windows:
     """Windows as long as a plan lasts, of states without the goal that an observation may show after them."""
-    windows = windows_of(trajectories, (config.planner.horizon - 1) * config.planner.stride + 1)
+    windows = windows_of(trajectories, config.planner.steps)
     return eqx.tree_at(lambda w: w.observations, windows, windows.observations[:, :STATE_SIZE])
 
 
@@ -61,16 +65,19 @@ def stages(config: DiffuserConfig, system: System) -> list[Stage]:
     maze, shown = system.task.maze, system.task.drawn_goals
     goal = None if shown else jnp.asarray(maze.goal, jnp.float32)
 
+    sampler = Sampler("heun", config.schedule)
+
     def init(data: Windows, results: Results, *, key: PRNGKeyArray):
-        return training.init(data, key=key)
+        return init_planner(training, config.inverse, data, key=key)
 
     def update(state, data: Windows, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
-        return training.update(state, data, step=step, key=key)
+        return update_planner(training, config.inverse, state, data, step=step, key=key)
 
     def policy(state, results: Results) -> PlannerPolicy:
         return PlannerPolicy(
-            training.finish(state), goal, jnp.asarray(system.action_low), jnp.asarray(system.action_high),
-            config.schedule, config.controller, config.arrivals, config.replan_every, training.shortest,
+            finish_planner(training, state), goal, jnp.asarray(system.action_low),
+            jnp.asarray(system.action_high), sampler, config.controller, config.arrivals, config.replan_every,
+            training.shortest,
         )  # fmt: skip
 
     return [Stage("policy", config.steps, init, update, policy=policy)]

@@ -48,6 +48,7 @@ class DyDiffConfig(SingleStepConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        require_at_least(2, horizon=self.horizon)
         require_at_least(0, iterations=self.iterations, strength=self.strength)
         require_between(0, 1, mix=self.mix)
         self.state_sampler()
@@ -107,6 +108,5 @@ def inverse_stage(config: Any) -> Stage:
 
 
 def world_model_stage(config: Any) -> Stage:
-    """The trajectory diffusion model, on windows that it can halve as often as it must."""
-    config.world_model.require_horizon(config.horizon)
+    """The trajectory diffusion model."""
     return diffusion_stage(config, lambda data: data.windows)

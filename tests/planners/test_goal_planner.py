@@ -1,4 +1,4 @@
-"""The goal-conditioned planner: its endpoints, what its loss counts, and a policy that follows its plans."""
+"""The planner to a goal: its endpoints, what its loss counts, and a policy that follows its plans."""
 
 import equinox as eqx
 import jax
@@ -8,34 +8,41 @@ import pytest
 
 from langevin.data.normalize import MinMaxNormalizer
 from langevin.data.sampling import WindowBatch, Windows
+from langevin.diffusion.edm import EDM
+from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.schedules import KarrasSchedule
-from langevin.diffusion.training import DiffusionState
 from langevin.errors import UsageError
-from langevin.nets.temporal_unet import TemporalUNet
-from langevin.planners import diffuser
-from langevin.planners.diffuser import (
+from langevin.nets.contextual_unet import ContextualUNet
+from langevin.planners import window_diffusion
+from langevin.planners.goal_planner import (
     PACE_MARGIN,
-    PlannerModel,
+    GoalPlanner,
     PlannerPolicy,
     PlannerState,
-    PlannerTraining,
-    endpoints,
+    finish_planner,
     greatest_displacement,
+    init_planner,
+    update_planner,
 )
 from langevin.planners.inverse import InverseTraining
+from langevin.planners.known_ends import endpoints
+from langevin.planners.window_diffusion import Scale, WindowDiffusion, WindowState, WindowTraining
 from langevin.training.programs import COMPILE_QUICKLY
 
 HORIZON, SIZE, ACTION = 16, 4, 2
 CHANNELS, CONDITIONS = SIZE + ACTION, SIZE + 2 + 3
 OBSERVATIONS = MinMaxNormalizer(jnp.array([-2.0, -2.0, -5.0, -5.0]), jnp.array([2.0, 3.0, 5.0, 5.0]))
 FORCES = MinMaxNormalizer(-jnp.ones(2), jnp.ones(2))
-INVERSE = InverseTraining(width=8, depth=1).init(SIZE, 2, ACTION, key=jax.random.key(0))
+SCALE = Scale(OBSERVATIONS, FORCES, -jnp.ones(CHANNELS), jnp.ones(CHANNELS))
+SAMPLER = Sampler("heun", KarrasSchedule(steps=4, highest=10.0))
+INVERSE_TRAINING = InverseTraining(width=8, depth=1)
+INVERSE = INVERSE_TRAINING.init(SIZE, 2, ACTION, key=jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
 def network():
     make = eqx.filter_jit(
-        lambda key: TemporalUNet(CHANNELS + CONDITIONS, CHANNELS, 8, (1,), key=key),
+        lambda key: ContextualUNet(CHANNELS + CONDITIONS, CHANNELS, 0, 8, (1,), key=key),
         compiler_options=COMPILE_QUICKLY,
     )
     return make(jax.random.key(0))
@@ -63,13 +70,17 @@ def test_every_row_is_told_start_goal_and_how_far_along_it_is():
     np.testing.assert_allclose(condition[:, 7], [0, 0.25, 0.5, 0.75, 1, 1, 1, 1])
 
 
+def planner(network, fastest=jnp.inf, stride=1, kind=GoalPlanner):
+    windows = WindowDiffusion(network, EDM(), SCALE, HORIZON, stride, True)
+    return kind(windows, INVERSE.controller, jnp.array(fastest), 2)
+
+
 @pytest.fixture(scope="module")
 def plan(network):
-    model = PlannerModel(network, INVERSE.controller, OBSERVATIONS, FORCES, jnp.array(jnp.inf), HORIZON, 1, 2)
-    schedule = KarrasSchedule(steps=4, highest=10.0)
+    model = planner(network)
     return eqx.filter_jit(
         lambda observation, goal, row, seed: model.plan(
-            observation, goal, row, schedule, key=jax.random.key(seed)
+            observation, goal, row, SAMPLER, key=jax.random.key(seed)
         )
     )
 
@@ -87,11 +98,11 @@ def test_a_plan_starts_where_the_system_is_and_is_at_the_goal_when_it_should(pla
     assert not np.allclose(again[1:goal_row], observations[1:goal_row]), "another key, another plan"
 
 
-class Straight(PlannerModel):
+class Straight(GoalPlanner):
     """Plans straight to the goal at a constant pace; its actions are the goal's row and the row, in hundredths."""
 
-    def plan(self, observation, goal, goal_row, schedule, *, key):
-        rows = jnp.arange(self.horizon)
+    def plan(self, observation, goal, goal_row, sampler, *, key):
+        rows = jnp.arange(HORIZON)
         share = jnp.clip(rows / goal_row, 0, 1)[:, None]
         positions = observation[:2] + share * (goal - observation[:2])
         planned = jnp.concatenate([positions, jnp.zeros_like(positions)], axis=1)
@@ -101,16 +112,14 @@ class Straight(PlannerModel):
 @pytest.fixture(scope="module")
 def make_policy(network):
     def make(controller="actions", arrivals=1, replan_every=0, shortest=4, fastest=jnp.inf, stride=1):
-        model = Straight(
-            network, INVERSE.controller, OBSERVATIONS, FORCES, jnp.array(fastest), HORIZON, stride, 2
-        )
+        model = planner(network, fastest, stride, Straight)
         goal = jnp.array([1.0, 2.0])
         return PlannerPolicy(
             model,
             goal,
             -jnp.ones(2),
             jnp.ones(2),
-            KarrasSchedule(),
+            SAMPLER,
             controller,
             arrivals,
             replan_every,
@@ -173,7 +182,7 @@ def test_a_plan_arrives_as_early_as_the_pace_of_the_data_allows(make_policy):
 
 
 def test_a_plan_that_jumps_to_its_goal_does_not_reach_it(network):
-    model = PlannerModel(network, INVERSE.controller, OBSERVATIONS, FORCES, jnp.array(1.0), HORIZON, 1, 2)
+    model = planner(network, 1.0)
     walk = jnp.zeros((HORIZON, SIZE)).at[:, 0].set(jnp.arange(HORIZON) / 8)
     assert model.reaches(walk, jnp.int32(12))
     jump = walk.at[12, 0].add(0.5)
@@ -215,29 +224,20 @@ def test_a_plan_with_a_row_every_few_steps_is_followed_step_by_step(make_policy)
 def test_a_planner_with_a_stride_learns_from_every_so_many_th_row(network, monkeypatch):
     seen = {}
 
-    def listen(edm, network, clean, valid, constraints, conditions, *, key):
-        seen.update(clean=clean, valid=valid)
-        return jnp.float32(0)
+    def listen(process, network, examples, contexts, present, *, key):
+        seen.update(clean=examples.clean, valid=examples.valid)
+        return jnp.zeros(examples.clean.shape)
 
-    monkeypatch.setattr(diffuser, "edm_loss", listen)
+    monkeypatch.setattr(window_diffusion, "denoising_errors", listen)
     rows = jnp.arange(46.0)[:, None] / 100 * jnp.ones(SIZE)
     windows = Windows(
-        rows,
-        jnp.zeros((46, ACTION)),
-        jnp.zeros(46),
-        jnp.array([0, 0], jnp.int32),
-        jnp.array([46, 40], jnp.int32),
-        46,
-    )
-    training = PlannerTraining(horizon=HORIZON, stride=3, shortest=4, width=8, multipliers=(1,))
-    state = PlannerState(
-        training.optimizer.init(network),
-        INVERSE,
-        MinMaxNormalizer(jnp.zeros(SIZE), jnp.ones(SIZE)),
-        FORCES,
-        jnp.array(1.0),
-    )
-    training.update(state, windows, step=jnp.int32(0), key=jax.random.key(0))
+        rows, jnp.zeros((46, ACTION)), jnp.zeros(46), jnp.array([0, 0], jnp.int32),
+        jnp.array([46, 40], jnp.int32), 46,
+    )  # fmt: skip
+    training = WindowTraining(horizon=HORIZON, goal_size=2, stride=3, shortest=4, width=8, multipliers=(1,))
+    scale = eqx.tree_at(lambda s: s.observation, SCALE, MinMaxNormalizer(jnp.zeros(SIZE), jnp.ones(SIZE)))
+    state = PlannerState(WindowState(training.optimizer.init(network), scale), INVERSE, jnp.array(1.0))
+    update_planner(training, INVERSE_TRAINING, state, windows, step=jnp.int32(0), key=jax.random.key(0))
     assert seen["clean"].shape[1:] == (HORIZON, CHANNELS)
     positions = (np.asarray(seen["clean"])[..., 0] + 1) / 2 * 100
     whole = np.asarray(seen["valid"]).all(axis=1)
@@ -254,7 +254,7 @@ def test_waypoints_are_followed_by_the_law_within_the_bounds(make_policy):
     np.testing.assert_allclose(actions[0, 1], [0.0, 1.0], atol=1e-5)
 
 
-TRAINING = PlannerTraining(horizon=HORIZON, shortest=HORIZON - 1, width=8, multipliers=(1,))
+TRAINING = WindowTraining(horizon=HORIZON, goal_size=2, shortest=HORIZON - 1, width=8, multipliers=(1,))
 
 
 @pytest.fixture(scope="module")
@@ -274,11 +274,9 @@ def batch():
 @pytest.fixture(scope="module")
 def loss(network):
     """The loss as a function of the batch, of a network that says the same at every row."""
-    constant = eqx.tree_at(lambda n: n.last.weight, network, jnp.zeros_like(network.last.weight))
-    state = PlannerState(
-        DiffusionState(constant, constant, ()), INVERSE, OBSERVATIONS, FORCES, jnp.array(1.0)
-    )
-    return eqx.filter_jit(lambda batch: TRAINING.loss(constant, state, batch, key=jax.random.key(2)))
+    last = network.unet.last.weight
+    constant = eqx.tree_at(lambda n: n.unet.last.weight, network, jnp.zeros_like(last))
+    return eqx.filter_jit(lambda batch: TRAINING.loss(constant, SCALE, batch, key=jax.random.key(2)))
 
 
 @pytest.mark.parametrize(
@@ -306,20 +304,19 @@ def test_half_the_windows_have_the_goal_last_and_half_anywhere_from_the_shortest
     """What the loss is handed as known: the goal's row, and that the goal is where the window is at that row."""
     handed = {}
 
-    def listen(edm, network, clean, valid, constraints, conditions, *, key):
-        handed.update(clean=np.asarray(clean), conditions=np.asarray(conditions))
-        return jnp.float32(0)
+    def listen(process, network, examples, contexts, present, *, key):
+        handed.update(clean=np.asarray(examples.clean), conditions=np.asarray(examples.conditions))
+        return jnp.zeros(examples.clean.shape)
 
-    monkeypatch.setattr(diffuser, "edm_loss", listen)
+    monkeypatch.setattr(window_diffusion, "denoising_errors", listen)
     windows, lengths = 4000, np.where(np.arange(4000) % 2, HORIZON, 10)
     batch = WindowBatch(
         jax.random.uniform(jax.random.key(1), (windows, HORIZON, SIZE), minval=-1.5, maxval=1.5),
         jnp.zeros((windows, HORIZON, ACTION)), jnp.zeros((windows, HORIZON)),
         jnp.arange(HORIZON) < jnp.asarray(lengths)[:, None],
     )  # fmt: skip
-    training = PlannerTraining(horizon=HORIZON, shortest=4, width=8, multipliers=(1,))
-    state = PlannerState(DiffusionState(network, network, ()), INVERSE, OBSERVATIONS, FORCES, jnp.array(1.0))
-    training.loss(network, state, batch, key=jax.random.key(3))
+    training = WindowTraining(horizon=HORIZON, goal_size=2, shortest=4, width=8, multipliers=(1,))
+    training.loss(network, SCALE, batch, key=jax.random.key(3))
     start, goal, mark = np.split(handed["conditions"][:, :, : SIZE + 3], [SIZE, SIZE + 2], axis=-1)
     assert (mark.sum(axis=1) == 1).all()
     rows = mark[..., 0].argmax(axis=1)
@@ -342,22 +339,26 @@ def test_training_starts_from_normalisers_of_the_data_and_finishes_with_the_aver
         jnp.asarray(observations), jnp.asarray(rng.uniform(-1, 0.5, (64, ACTION)), jnp.float32), jnp.zeros(64),
         jnp.arange(4, dtype=jnp.int32) * 16, jnp.full(4, 16, jnp.int32), HORIZON,
     )  # fmt: skip
-    state = eqx.filter_jit(TRAINING.init, compiler_options=COMPILE_QUICKLY)(windows, key=jax.random.key(0))
-    np.testing.assert_array_equal(state.observation_normalizer.low, observations.min(0))
-    np.testing.assert_array_equal(state.observation_normalizer.high, observations.max(0))
-    marked = eqx.tree_at(lambda s: s.diffusion.average.last.bias, state, jnp.full(CHANNELS, 3.0))
-    model = TRAINING.finish(marked)
-    assert (np.asarray(model.network.last.bias) == 3.0).all()
-    assert (model.horizon, model.goal_size) == (HORIZON, 2)
+    make = eqx.filter_jit(
+        lambda windows, key: init_planner(TRAINING, INVERSE_TRAINING, windows, key=key),
+        compiler_options=COMPILE_QUICKLY,
+    )
+    state = make(windows, jax.random.key(0))
+    np.testing.assert_array_equal(state.windows.scale.observation.low, observations.min(0))
+    np.testing.assert_array_equal(state.windows.scale.observation.high, observations.max(0))
+    bias = lambda tree: tree.windows.diffusion.average.unet.last.bias
+    model = finish_planner(TRAINING, eqx.tree_at(bias, state, jnp.full(CHANNELS, 3.0)))
+    assert (np.asarray(model.windows.network.unet.last.bias) == 3.0).all()
+    assert (model.windows.horizon, model.goal_size) == (HORIZON, 2)
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"horizon": 30}, "multiple of 4 .* got 30; use 28 or 32"),
+        ({"horizon": 1}, "horizon must be at least 2, got 1"),
         ({"width": 12}, "width must be a multiple of 8"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, words):
     with pytest.raises(UsageError, match=words):
-        PlannerTraining(**settings)
+        WindowTraining(**settings)
