@@ -34,7 +34,9 @@ class DiffusionOptimizer(eqx.Module):
     def transformation(self) -> optax.GradientTransformation:
         """Adam with the schedule above."""
         if self.decay_steps is None:
-            return optax.adam(optax.linear_schedule(0.0, self.learning_rate, self.warmup_steps))
+            # Of no steps at all, optax's ramp never leaves its start, which is 0.
+            ramp = optax.linear_schedule(0.0, self.learning_rate, self.warmup_steps)
+            return optax.adam(ramp if self.warmup_steps else self.learning_rate)
         warmup = min(self.warmup_steps, max(self.decay_steps // 10, 1))
         return optax.adam(
             optax.warmup_cosine_decay_schedule(

@@ -10,6 +10,7 @@ from langevin.diffusion.chain_sampler import ChainSampler
 from langevin.diffusion.samplers import Sampler
 from langevin.planners.controllers import ControllerName, follow_actions, follow_inverse, follow_waypoints
 from langevin.planners.inverse import InverseController, InverseState, InverseTraining
+from langevin.planners.segments import SegmentFiller
 from langevin.planners.window_diffusion import WindowDiffusion, WindowState, WindowTraining, every_row
 from langevin.policies.base import Metrics, Policy
 
@@ -25,14 +26,16 @@ PlanSampler = Sampler | ChainSampler
 class GoalPlanner(eqx.Module):
     """A trained planner to a goal.
 
-    inverse: what leads from a state to the position planned for the next row. fastest: the data's greatest displacement
-    over PACE_STEPS steps. goal_size: how many leading observation dimensions are the position.
+    inverse: what leads from a state to the position planned for the next row; None where no controller asks for it.
+    fastest: the data's greatest displacement over PACE_STEPS steps. goal_size: how many leading observation dimensions
+    are the position. fill: what lies between two rows; None goes straight from one to the next.
     """
 
     windows: WindowDiffusion
-    inverse: InverseController
+    inverse: InverseController | None
     fastest: Float[Array, ""]
     goal_size: int = eqx.field(static=True)
+    fill: SegmentFiller | None = None
 
     @property
     def stride(self) -> int:
@@ -52,15 +55,30 @@ class GoalPlanner(eqx.Module):
         constraint, condition = self.windows.known(observation, goal, goal_row)
         rows = self.windows.draw(constraint, self.windows.denoiser(condition), sampler, key=key)
         scale = self.windows.scale
-        return scale.observations(rows).at[0].set(observation), scale.actions(rows)
+        no_actions = jnp.zeros((rows.shape[0], scale.action_size))
+        actions = scale.actions(rows) if self.windows.plans_actions else no_actions
+        return scale.observations(rows).at[0].set(observation), actions
 
     def inverse_action(
         self, observation: Float[Array, " observation"], wanted: Float[Array, " observation"]
     ) -> Float[Array, " action"]:
         """The action that leads to the position wanted one row later, learned from the data; raw units."""
+        assert self.inverse is not None, "only a planner with an inverse model is followed by it"
         scale = self.windows.scale
         here, there = scale.observation.normalize(jnp.stack([observation, wanted]))
         return scale.action.denormalize(self.inverse(here, there[: self.goal_size]))
+
+    def every_step(
+        self,
+        planned: Float[Array, "horizon observation"],
+        actions: Float[Array, "horizon action"],
+        *,
+        key: PRNGKeyArray,
+    ) -> tuple[Float[Array, "steps observation"], Float[Array, "steps step_action"]]:
+        """A plan with a row for each environment step; raw units."""
+        if self.fill is None:
+            return step_by_step(planned, self.stride), step_by_step(actions, self.stride)
+        return self.fill.between(planned, key=key)
 
     def reaches(
         self, planned: Float[Array, "horizon observation"], goal_row: Int[Array, ""]
@@ -262,15 +280,15 @@ class PlannerPolicy(Policy):
         """A fresh plan from where each system is now; who holds the goal keeps the plan that led there."""
         goal_rows = self.goal_rows(memory.age)
 
-        stride = self.model.stride
         size = self.model.windows.scale.observation_size
 
         def one(observation, key):
+            plan_key, fill_key = jax.random.split(key)
             goal = observation[size:] if self.goal is None else self.goal
             planned, actions, goal_row = self.model.earliest_plan(
-                observation[:size], goal, goal_rows, self.sampler, key=key
+                observation[:size], goal, goal_rows, self.sampler, key=plan_key
             )
-            return step_by_step(planned, stride), step_by_step(actions, stride), goal_row * stride
+            return *self.model.every_step(planned, actions, key=fill_key), goal_row * self.model.stride
 
         planned, actions, goal_row = jax.vmap(one)(observations, jax.random.split(key, observations.shape[0]))
         fresh = Plan(planned, actions, jnp.zeros_like(memory.row), goal_row, memory.age)

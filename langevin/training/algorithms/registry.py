@@ -22,6 +22,8 @@ from langevin.training.algorithms import (
     decision_transformer,
     diffuser,
     dydiff,
+    hdmi,
+    hierarchical_diffuser,
     model_based,
     mopo,
     morel,
@@ -145,6 +147,13 @@ ALGORITHMS = {
     "diffuser": Algorithm(
         "Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages,
         learning_curve=False,
+    ),
+    "hierarchical_diffuser": Algorithm(
+        "Hierarchical Diffuser", lambda base: hierarchical_diffuser.HierarchicalDiffuserConfig,
+        hierarchical_diffuser.prepare, hierarchical_diffuser.stages, learning_curve=False,
+    ),
+    "hdmi": Algorithm(
+        "HDMI", lambda base: hdmi.HDMIConfig, hdmi.prepare, hdmi.stages, learning_curve=False
     ),
     "rvs": Algorithm("RvS", lambda base: rvs.RvSConfig, rvs.prepare, rvs.stages),
     "decision_transformer": Algorithm(
