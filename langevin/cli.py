@@ -32,6 +32,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "report": ("report", "Report", "one self-contained HTML page from finished runs"),
     "export": ("export", "Export", "a trained policy as one file that acts without Langevin"),
     "bench": ("bench", "Bench", "updates per second on this machine"),
+    "bench planning": (
+        "bench_planning",
+        "BenchPlanning",
+        "a planner's decisions per second, and their worth",
+    ),
 }
 """Command -> module in langevin.commands, class in it, one line of help. Modules are imported when called for."""
 

@@ -27,10 +27,25 @@ SETTINGS = {
         "steps=10", "planner.width=8", "planner.multipliers=[1]", "planner.horizon=16", "planner.shortest=4",
         "planner.batch_size=4", "schedule.steps=2",
     ],
+    "hierarchical_diffuser": [
+        "steps=20", "arrivals=1", "planner.jump=5", "planner.high.horizon=4", "planner.high.shortest=1",
+        *(f"planner.{level}.{setting}" for level in ("high", "low")
+          for setting in ("width=8", "multipliers=[1]", "batch_size=4", "chain.steps=3")),
+        "sampling.method=ancestral", "sampling.steps=3",
+    ],
 }  # fmt: skip
 EPISODES = 20
 """As many as an evaluation during training runs, so that one program serves both."""
-SEEDS = {"bc": 2, "td3bc": 1, "cql": 1, "iql": 2, "dydiff": 2, "adept": 1, "diffuser": 1}
+SEEDS = {
+    "bc": 2,
+    "td3bc": 1,
+    "cql": 1,
+    "iql": 2,
+    "dydiff": 2,
+    "adept": 1,
+    "diffuser": 1,
+    "hierarchical_diffuser": 1,
+}
 
 
 def train_arguments(algorithm: str, out: Path) -> list[str]:
