@@ -28,11 +28,11 @@ from langevin.training.loop import train
 from langevin.training.presets import from_toml, to_toml
 from langevin.training.results import load_results
 
-STEPS, SEEDS, LENGTH = 400, (0, 1), 5
+STEPS, SEEDS, LENGTH = 600, (0, 1), 5
 CONFIG = OffDynamicsConfig(
     steps=STEPS, classifier_steps=200, inverse_steps=200,
     planner=WindowTraining(
-        process="ddpm", chain=Chain(10, "cosine", "noise"), normalizer="gaussian", horizon=3, width=8,
+        process="ddpm", chain=Chain(10, "cosine", "clean"), normalizer="gaussian", horizon=3, width=16,
         multipliers=(1,), kernel=3, batch_size=32, first_action_weight=3.0,
         optimizer=DiffusionOptimizer(1e-2, 20, average_decay=0.98),
     ),
