@@ -24,6 +24,7 @@ def train(
     out: str | Path,
     *,
     base: str | None = None,
+    target_dataset: str | None = None,
     preset: str = "cpu",
     seeds: int = 3,
     steps: int | None = None,
@@ -34,9 +35,10 @@ def train(
 ) -> dict[str, Any]:
     """What `langevin train` does: train seeds 0, 1, … and return the run's summary.
 
-    `dataset` is an id or a path, `out` the run folder, `base` the learner an add-on stands on. `steps` are gradient
-    steps of the policy (default: the preset's); `settings` changes single settings, with dots for nested ones
-    (``{"learner.alpha": 1.0}``). `episodes` are evaluation episodes a seed; a system without a simulator here is not
+    `dataset` is an id or a path, `out` the run folder, `base` the learner an add-on stands on;
+    `target_dataset` is of the system that the policy is for, where `dataset` is a source's (`off_dynamics`). `steps`
+    are gradient steps of the policy (default: the preset's); `settings` changes single settings, with dots for nested
+    ones (``{"learner.alpha": 1.0}``). `episodes` are evaluation episodes a seed; a system without a simulator is not
     evaluated, and the summary's scores are None. With `resume` a run in the folder goes on.
 
     **Raises:** `UsageError` for arguments or data that cannot be used, `LangevinError` when every seed diverged.
@@ -47,21 +49,28 @@ def train(
             raise UsageError(f"{name} must be at least 1, got {value}")
     overrides = dict(settings or {}) | ({} if steps is None else {"steps": steps})
     request = RunRequest(
-        algorithm, dataset, Path(out), base, preset, tuple(range(seeds)), episodes, overrides, resume
-    )
+        algorithm, dataset, Path(out), base, preset, tuple(range(seeds)), episodes, overrides, resume,
+        target_dataset,
+    )  # fmt: skip
     return run(request, progress=progress)
 
 
-def load_policy(run_folder: str | Path, seed: int = 0) -> "Controller":
+def load_policy(
+    run_folder: str | Path, seed: int = 0, contexts: Mapping[str, float] | None = None
+) -> "Controller":
     """The policy of a finished run, for one of its seeds by place, ready to act on NumPy arrays.
 
-    **Raises:** `UsageError` when the folder holds no finished run or not that many seeds, `LangevinError` when a
-    checkpoint is damaged.
+    `contexts` tells a planner other numbers than its own, so that it need not be trained again for a system between
+    the two it learned from (``{"dynamics": 0.5}``).
+
+    **Raises:** `UsageError` when the folder holds no finished run or not that many seeds, or its policy is told no such
+    contexts, `LangevinError` when a checkpoint is damaged.
     """
     loaded = load_run(Path(run_folder))
     if not 0 <= seed < len(loaded.config.seeds):
         raise UsageError(f"seed must be 0 to {len(loaded.config.seeds) - 1}, got {seed}")
-    return Controller(one_seed(loaded.policies, seed), loaded.system.observation_size)
+    policies = loaded.told(contexts) if contexts else loaded.policies
+    return Controller(one_seed(policies, seed), loaded.system.observation_size)
 
 
 class Controller:

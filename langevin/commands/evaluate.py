@@ -32,6 +32,7 @@ class Evaluate:
     Examples:
     langevin evaluate runs/td3bc-pointmaze-umaze-v0
     langevin evaluate runs/diffuser-pointmaze-umaze-v0 --episodes 200
+    langevin evaluate runs/off_dynamics-hopper-leg_size-target-v0 --contexts return=1 dynamics=0.5 inverse=0
     langevin evaluate runs/iql-hopper-medium-v0 --fqe
     langevin evaluate runs/mopo-hopper-medium-v0 --in-world-model
     langevin evaluate runs/iql-hopper-medium-v0 --in-world-model --world-model runs/mopo-hopper-medium-v0
@@ -45,6 +46,8 @@ class Evaluate:
     """Evaluate in another task of the same shape; the run's summary is then left as it is."""
     sample: bool = False
     """Stochastic policies act by samples, not by their mode; the run's summary is then left as it is."""
+    contexts: tuple[str, ...] = ()
+    """NAME=VALUE: what a planner is told in place of its own contexts; the run's summary is then left as it is."""
     fqe: bool = False
     """Estimate the discounted return from the dataset alone (fitted-Q evaluation), beside the true one."""
     fqe_steps: int = 20_000
@@ -69,10 +72,10 @@ class Evaluate:
         loaded = load_run(self.run_folder)
         if self.fqe and self.in_world_model:
             raise UsageError("--fqe and --in-world-model are two evaluations; ask for one at a time")
-        if (self.fqe or self.in_world_model) and (self.task or self.sample):
+        if (self.fqe or self.in_world_model) and (self.task or self.sample or self.contexts):
             raise UsageError(
-                "--task and --sample are for the real environment; --fqe and --in-world-model judge the greedy policy "
-                "in the run's own task"
+                "--task, --sample and --contexts are for the real environment; --fqe and --in-world-model judge the "
+                "greedy policy in the run's own task"
             )
         if self.fqe:
             return self.evaluate_off_policy(loaded)
@@ -87,13 +90,14 @@ class Evaluate:
                 f"task {task.id} has {task.observation_size} observation dimensions, the run's policy "
                 f"{loaded.system.observation_size}"
             )
+        policies = loaded.told(dict(map(parse_context, self.contexts))) if self.contexts else loaded.policies
         episodes = run_episodes(
-            loaded.policies, task, seeds=len(loaded.config.seeds), episodes=self.episodes, seed=self.seed,
+            policies, task, seeds=len(loaded.config.seeds), episodes=self.episodes, seed=self.seed,
             keep_observations=True, sample=self.sample, progress=BarProgress(),
         )  # fmt: skip
         summary = read_summary(self.run_folder) | score_summary(np.asarray(episodes.returns), task)
         summary |= {"episodes": self.episodes, "task": task.id}
-        if self.task is None and not self.sample:
+        if self.task is None and not self.sample and not self.contexts:
             write_summary(self.run_folder, summary)
             draw_episodes(self.run_folder, task, loaded.policies, episodes)
         if self.json:
@@ -129,3 +133,12 @@ class Evaluate:
         else:
             print_in_world(result, Console())
         return result
+
+
+def parse_context(text: str) -> tuple[str, float]:
+    """ "dynamics=0.5" as a name and a number. Raises UsageError for anything else."""
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise UsageError(f"--contexts takes NAME=VALUE with a number, got {text!r}") from None

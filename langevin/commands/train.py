@@ -26,6 +26,7 @@ class Train:
     langevin train synther --dataset pointmaze/umaze-v0 --base iql
     langevin train diffuser --dataset pointmaze/medium-v0 --out runs/planner
     langevin train cql --dataset hopper/medium-expert-v0 --target-dataset hopper/leg_size/target-v0 --dara
+    langevin train off_dynamics --dataset hopper/medium-expert-v0 --target-dataset hopper/leg_size/target-v0
     langevin train bcq --dataset hopper/medium-expert-v0 --finetune-on hopper/leg_size/target-v0
     langevin train adept --dataset hopper/medium-v0 --base iql
     langevin train dydiff --dataset pointmaze/umaze-v0 --set strength=0.25 --set learner.alpha=1.0
@@ -34,11 +35,11 @@ class Train:
     algorithm: tyro.conf.Positional[str]
     """A learner: bc, td3bc, sac, cql, iql, bcq, bear, diffusion_ql. Conditioned on outcomes: rvs, decision_transformer,
     trajectory_transformer. Model-based: mopo, combo, morel, mppi. Add-ons to a learner: dydiff, adept, synther, mtdiff,
-    policy_guided, single_step. Planner: diffuser."""
+    policy_guided, single_step. Planners: diffuser, off_dynamics."""
     dataset: str
     """Dataset id, or the path of a Minari dataset (see langevin data list)."""
     target_dataset: str | None = None
-    """With --dara: data of the system that the policy is for; --dataset is then the source's."""
+    """Data of the system that the policy is for, with --dara or off_dynamics; --dataset is then the source's."""
     dara: bool = False
     """Learn from source and target at once, the source's rewards less what the target would not allow."""
     finetune_on: str | None = None
@@ -104,6 +105,8 @@ class Train:
         """How to learn from two datasets, and the second of them."""
         if self.dara and self.finetune_on:
             raise UsageError("--dara and --finetune-on are two ways to use a target's data; choose one")
+        if find_algorithm(self.algorithm).takes_target and not (self.dara or self.finetune_on):
+            return None, self.target_dataset
         if self.dara != (self.target_dataset is not None):
             raise UsageError(
                 "--dara and --target-dataset go together; give both, or --finetune-on to learn from one after the other"

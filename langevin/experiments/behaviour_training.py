@@ -11,9 +11,9 @@ from langevin.envs.behaviour_policies import BehaviourPolicy, save_behaviour
 from langevin.envs.robot_datasets import episode_return
 from langevin.envs.tasks import Task
 from langevin.experiments.online import OnlineRun, OnlineTraining, train_online
-from langevin.experiments.pictures import save_figure
 from langevin.policies.sac import SACState
 from langevin.progress import AbstractProgress
+from langevin.report.figures import save_figure
 from langevin.report.style import color, new_figure
 from langevin.training.files import atomic_write
 

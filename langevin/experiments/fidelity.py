@@ -21,11 +21,11 @@ from langevin.evaluation.fidelity import (
     held_where_halted,
     verdict,
 )
-from langevin.experiments.pictures import save_figure
 from langevin.experiments.runs import LoadedRun
 from langevin.imagination.halting import fit_halt
 from langevin.imagination.worlds import DyDiffWorld, acting
 from langevin.progress import AbstractProgress, SilentProgress
+from langevin.report.figures import save_figure
 from langevin.report.mazes import two_panel_rollouts
 from langevin.training.algorithms.dydiff import learned_world
 from langevin.training.files import atomic_write

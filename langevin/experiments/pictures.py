@@ -1,11 +1,9 @@
 """The pictures a run leaves in its folder, each with a caption."""
 
-import json
 from pathlib import Path
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from langevin.envs.tasks import Task
 from langevin.evaluation.episodes import Episodes, run_episodes
@@ -13,23 +11,12 @@ from langevin.experiments.runs import EVALUATION_SEED, load_run
 from langevin.planners.goal_planner import PlannerPolicy
 from langevin.policies.base import Policy
 from langevin.progress import AbstractProgress, SilentProgress
+from langevin.report.figures import save_figure
 from langevin.report.mazes import draw_paths, plans_and_paths
-from langevin.report.style import new_figure, save_png
-from langevin.training.files import atomic_write
+from langevin.report.style import new_figure
 
 SHOWN_PATHS = 30
 SHOWN_PLANS = 6
-
-
-def save_figure(folder: Path, name: str, figure: Figure, caption: str) -> Path:
-    """Write figures/NAME.png and its caption into figures/captions.json."""
-    figures = folder / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    path = save_png(figure, figures / f"{name}.png")
-    captions_path = figures / "captions.json"
-    captions = json.loads(captions_path.read_text("utf-8")) if captions_path.is_file() else {}
-    atomic_write(captions_path, json.dumps(captions | {path.name: caption}, indent=1) + "\n")
-    return path
 
 
 def draw_run(folder: Path, *, episodes: int, progress: AbstractProgress | None = None) -> None:

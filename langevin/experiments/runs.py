@@ -17,9 +17,16 @@ from langevin.envs.tasks import LOGGED, Task, find_task, get_task, logged_task
 from langevin.errors import UsageError
 from langevin.evaluation.episodes import Episodes, run_episodes
 from langevin.evaluation.scores import score_summary
+from langevin.planners.slider import with_contexts
 from langevin.policies.base import Policy
 from langevin.progress import AbstractProgress, SilentProgress
-from langevin.training.algorithms.registry import TransferName, find_algorithm, label_of, load_settings
+from langevin.training.algorithms.registry import (
+    TransferName,
+    find_algorithm,
+    label_of,
+    load_settings,
+    require_datasets,
+)
 from langevin.training.algorithms.system import System, system_of
 from langevin.training.loop import train
 from langevin.training.metrics import read_metrics
@@ -69,6 +76,12 @@ class LoadedRun:
         """The last stage's policies, stacked over seeds."""
         return self.result.policies(self.stages)
 
+    def told(self, contexts: Mapping[str, float]) -> Policy:
+        """The policies told other contexts than their own (`slider.with_contexts`); UsageError where none are told."""
+        algorithm = find_algorithm(self.config.algorithm, self.config.transfer)  # pyright: ignore[reportArgumentType]
+        bounds = algorithm.contexts(self.settings) if algorithm.contexts else {}
+        return with_contexts(self.policies, bounds, contexts)
+
 
 def run(
     request: RunRequest, trajectories: Trajectories | None = None, progress: AbstractProgress | None = None
@@ -80,13 +93,14 @@ def run(
     Raises UsageError for settings, data or a folder that cannot be used.
     """
     progress = progress or SilentProgress()
+    algorithm = find_algorithm(request.algorithm, request.transfer)
+    require_datasets(request.algorithm, algorithm, request.transfer, request.target_dataset)
     datasets = [trajectories or open_dataset(request.dataset, progress=progress)]
     if request.target_dataset is not None:
         datasets.append(open_dataset(request.target_dataset, progress=progress))
     trajectories = datasets[-1]
     task = task_of(trajectories, request.target_dataset or request.dataset)
     system = system_of(task, *datasets)
-    algorithm = find_algorithm(request.algorithm, request.transfer)
     if algorithm.imagines and not task.has_simulator and trajectories.terminations.any():
         raise UsageError(
             f"{request.algorithm} must know when an imagined episode ends, and {request.dataset} has terminations "
@@ -117,6 +131,8 @@ def run(
             seed=EVALUATION_SEED, progress=progress,
         )  # fmt: skip
         scores = {"episodes": request.episodes, **score_summary(episodes.returns, task)}
+    if algorithm.figures:
+        draw_figures(request.out, algorithm.figures(trained.states))
     remarks = algorithm.remarks(read_metrics(request.out / "metrics.jsonl")) if algorithm.remarks else []
     for remark in remarks:
         warnings.warn(remark, stacklevel=2)
@@ -139,6 +155,14 @@ def run(
     return summary
 
 
+def draw_figures(folder: Path, figures: Mapping[str, tuple[Any, str]]) -> None:
+    """Pictures by name, each with its caption, into the run's folder."""
+    from langevin.report.figures import save_figure  # and with it matplotlib, only for who draws
+
+    for name, (figure, caption) in figures.items():
+        save_figure(folder, name, figure, caption)
+
+
 def load_run(folder: Path) -> LoadedRun:
     """A finished run's models, without its dataset.
 
@@ -156,7 +180,7 @@ def load_run(folder: Path) -> LoadedRun:
     settings = from_table(algorithm.config_class(config.base), config.settings, str(folder))
     stages = algorithm.stages(settings, system)
     blank = system.blank_data(1_000)
-    data_like = algorithm.prepare(settings, *[blank] * (2 if config.transfer else 1))
+    data_like = algorithm.prepare(settings, *[blank] * (2 if config.target_dataset else 1))
     return LoadedRun(config, settings, system, stages, load_results(folder, stages, data_like, config.seeds))
 
 
@@ -236,6 +260,8 @@ def command_line(request: RunRequest, base: str | None) -> str:
         words += [f"--finetune-on {request.target_dataset}"]
     elif request.transfer == "dara":
         words += [f"--target-dataset {request.target_dataset} --dara"]
+    elif request.target_dataset is not None:
+        words += [f"--target-dataset {request.target_dataset}"]
     words += [f"--preset {request.preset} --seeds {len(request.seeds)} --episodes {request.episodes}"]
     words += [f"--set {key}={value}" for key, value in request.overrides.items()]
     return " ".join([*words, f"--out {request.out}"])

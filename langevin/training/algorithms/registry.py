@@ -29,6 +29,7 @@ from langevin.training.algorithms import (
     morel,
     mppi,
     mtdiff,
+    off_dynamics,
     offline,
     policy_guided,
     rvs,
@@ -51,7 +52,7 @@ class Algorithm:
     config_class: Callable[[str | None], type]
     """The class of its settings, given the name of the base learner."""
     prepare: Callable[..., Any]
-    """Settings and trajectories (for a transfer a source's and a target's) -> what its stages draw from."""
+    """Settings and trajectories (a source's and a target's where there are two) -> what its stages draw from."""
     stages: Callable[[Any, System], list[Stage]]
     takes_base: bool = False
     """Whether it is an add-on over a base learner."""
@@ -63,6 +64,12 @@ class Algorithm:
     """Whether its policy is evaluated during training, not only at the end."""
     world: Callable[[Any, System, Results], DynamicsWorld] | None = None
     """Settings, system and finished stages -> the world model it learned, in which any policy can be judged."""
+    takes_target: bool = False
+    """Whether it learns from a source and a target by itself, and so needs both datasets."""
+    contexts: Callable[[Any], Mapping[str, tuple[float, float]]] | None = None
+    """Settings -> the numbers that its policy is told when it acts, in their order, and the bounds of each."""
+    figures: Callable[[Results], Mapping[str, tuple[Any, str]]] | None = None
+    """Finished stages, stacked over seeds -> pictures for the run folder, by name: figure and caption."""
     remarks: Callable[[Sequence[Mapping[str, Any]]], list[str]] | None = None
     """The records of a finished run -> sentences of what in them a person must know; an empty list if nothing."""
 
@@ -155,6 +162,11 @@ ALGORITHMS = {
     "hdmi": Algorithm(
         "HDMI", lambda base: hdmi.HDMIConfig, hdmi.prepare, hdmi.stages, learning_curve=False
     ),
+    "off_dynamics": Algorithm(
+        "off-dynamics planner", lambda base: off_dynamics.OffDynamicsConfig, off_dynamics.prepare,
+        off_dynamics.stages, learning_curve=False, takes_target=True, contexts=off_dynamics.context_bounds,
+        figures=off_dynamics.figures, remarks=off_dynamics.remarks,
+    ),
     "rvs": Algorithm("RvS", lambda base: rvs.RvSConfig, rvs.prepare, rvs.stages),
     "decision_transformer": Algorithm(
         "Decision Transformer",
@@ -185,6 +197,8 @@ def find_algorithm(name: str, transfer: TransferName | None = None) -> Algorithm
         raise UsageError(f"there is no algorithm {name!r}; choose one of {', '.join(ALGORITHMS)}")
     if transfer is None:
         return ALGORITHMS[name]
+    if ALGORITHMS[name].takes_target:
+        raise UsageError(f"{name} learns from both datasets by itself; give --target-dataset alone")
     if name not in LEARNERS:
         raise UsageError(
             f"{name} cannot learn from a source and a target; choose one of {', '.join(LEARNERS)}"
@@ -195,6 +209,20 @@ def find_algorithm(name: str, transfer: TransferName | None = None) -> Algorithm
         lambda base: transfers.with_transfer(offline_config(name), config_class),
         transfers.prepare, stages,
     )  # fmt: skip
+
+
+def require_datasets(
+    name: str, algorithm: Algorithm, transfer: TransferName | None, target: str | None
+) -> None:
+    """Raises UsageError where a target's data are missing, or nobody would learn from them."""
+    if algorithm.takes_target and target is None:
+        raise UsageError(
+            f"{name} learns from a source and a target: name the target's data too (--target-dataset)"
+        )
+    if target is not None and not algorithm.takes_target and transfer is None:
+        raise UsageError(
+            f"{name} learns from one dataset; leave out the target's, or learn from both by --dara or --finetune-on"
+        )
 
 
 def load_settings(
