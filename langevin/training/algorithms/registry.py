@@ -21,6 +21,7 @@ from langevin.training.algorithms import (
     combo,
     decision_transformer,
     diffuser,
+    dmemm,
     dydiff,
     model_based,
     mopo,
@@ -145,6 +146,9 @@ ALGORITHMS = {
     "diffuser": Algorithm(
         "Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages,
         learning_curve=False,
+    ),
+    "dmemm": Algorithm(
+        "DMEMM", lambda base: dmemm.DMEMMConfig, dmemm.prepare, dmemm.stages, learning_curve=False
     ),
     "rvs": Algorithm("RvS", lambda base: rvs.RvSConfig, rvs.prepare, rvs.stages),
     "decision_transformer": Algorithm(
