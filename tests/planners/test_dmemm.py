@@ -291,7 +291,7 @@ LINEAR = linear_mechanism(GAIN, np.array([0.05, 0.05]), np.zeros(CHANNELS))
 def test_plans_obey_a_linear_system_more_than_those_of_the_same_network_unmodulated():
     """Same windows, keys and updates; few of them, so that the data alone have not taught it all there is."""
     windows = dataclasses.replace(
-        WINDOW_TRAINING, goal_size=0, batch_size=32, first_action_weight=1.0,
+        WINDOW_TRAINING, chain=Chain(10, predicts="clean"), goal_size=0, batch_size=32, first_action_weight=1.0,
         optimizer=DiffusionOptimizer(5e-3, warmup_steps=10, average_decay=0.9),
     )  # fmt: skip
     scale: Scale = LINEAR.scale
@@ -308,7 +308,7 @@ def test_plans_obey_a_linear_system_more_than_those_of_the_same_network_unmodula
             )  # fmt: skip
             return training.update(state, batch, jnp.ones(32), LINEAR, step=step, key=loss_key)
 
-        return jax.lax.scan(update, WindowState(first.diffusion, scale), jnp.arange(200))[0]
+        return jax.lax.scan(update, WindowState(first.diffusion, scale), jnp.arange(300))[0]
 
     @compiled
     def violation(state, guidance):
@@ -326,8 +326,6 @@ def test_plans_obey_a_linear_system_more_than_those_of_the_same_network_unmodula
         return jnp.sqrt(jnp.square(jax.vmap(LINEAR.states)(rows)[:, 1:] - after).mean())
 
     plain = DMEMMTraining(windows, transition_weight=0.0, reward_weight=0.0)
-    alone, taught = trained(plain), trained(dataclasses.replace(plain, transition_weight=3.0))
-    unguided, guided = DualGuidance(0.0), DualGuidance(0.01, reward_weight=0.0)
-    unmodulated = float(violation(alone, unguided))
-    assert float(violation(taught, unguided)) < 0.85 * unmodulated
-    assert float(violation(alone, guided)) < 0.85 * unmodulated
+    alone = violation(trained(plain), DualGuidance(0.0))
+    taught = trained(dataclasses.replace(plain, transition_weight=1.0))
+    assert float(violation(taught, DualGuidance(0.001, reward_weight=0.0))) < 0.7 * float(alone)

@@ -1,5 +1,6 @@
 """Dual guidance: its gradient against finite differences and against algebra, and how it moves a step."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,6 +93,27 @@ def test_beyond_the_data_the_reward_model_has_no_say():
 @pytest.mark.parametrize("off", [{"scale": 0.0}, {"reward_weight": 0.0, "transition_weight": 0.0}])
 def test_what_is_off_is_not_computed(off):
     assert DualGuidance(**off).guide(mechanism()) is unmoved
+
+
+def test_guided_plans_are_likelier_under_the_model_and_earn_more():
+    """Of a model of independent unit Gaussian rows, which knows neither: E[x_0 | x_k] = sqrt(abar_k) x_k."""
+    model, schedule = linear_mechanism(GAIN, np.array([2.0, 2.0]), REWARDS), cosine_schedule(30)
+    constraint, _ = first_state(jnp.array([0.3, -0.6]), HORIZON, CHANNELS)
+    denoise = lambda noisy, step: jnp.sqrt(schedule.kept[step]) * noisy
+
+    @eqx.filter_jit
+    def judged(guidance):
+        sampler = ChainSampling(steps=30).sampler(schedule, guidance.guide(model))
+        draw = lambda key: sampler.draw(denoise, constraint, key=key)
+        plans = jax.vmap(draw)(jax.random.split(jax.random.key(0), 300))
+        likelihood = jax.vmap(model.log_likelihoods)(plans).sum(axis=1).mean()
+        return likelihood, jax.vmap(model.rewards)(plans).sum(axis=1).mean()
+
+    likelihood, earned = judged(DualGuidance(0.0))
+    likelier, _ = judged(DualGuidance(0.3, reward_weight=0.0))
+    _, more = judged(DualGuidance(0.3, transition_weight=0.0))
+    assert likelier > likelihood + 1.0
+    assert more > earned + 0.5
 
 
 @pytest.mark.parametrize("method", ["ancestral", "ddim", "dpm_solver"])
