@@ -36,7 +36,7 @@ def dpm_solver_sample(
         time, arrival, variance, share, signal, remaining, shrink = at
         clean = denoiser(noisy, time)
         ahead = (1 + share) * clean - share * last_clean  # D_i, with share = 1 / (2 r_i)
-        mean = remaining * noisy + signal * (1 - shrink) * ahead
+        mean = constraint.apply(remaining * noisy + signal * (1 - shrink) * ahead)
         return (constraint.apply(guide(mean, variance, arrival)), clean), None
 
     steps = (

@@ -1,13 +1,15 @@
 """Training a denoising network: Adam, a learning rate that ramps up and decays, and an average of the weights."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
+
+Parts = TypeVar("Parts")
 
 
 class DiffusionState(eqx.Module):
@@ -58,7 +60,17 @@ class DiffusionOptimizer(eqx.Module):
         step: Int[Array, ""],
     ) -> tuple[DiffusionState, Float[Array, ""]]:
         """One gradient step on `loss(network)` and one step of the average; returns the loss before it."""
-        value, gradient = eqx.filter_value_and_grad(loss)(state.network)
+        return self.update_with_parts(state, lambda network: (value := loss(network), value), step=step)
+
+    def update_with_parts(
+        self,
+        state: DiffusionState,
+        loss: Callable[[Any], tuple[Float[Array, ""], Parts]],
+        *,
+        step: Int[Array, ""],
+    ) -> tuple[DiffusionState, Parts]:
+        """The same of a loss that says what it is made of; returns what it said."""
+        (_, parts), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(state.network)
         parameters = eqx.filter(state.network, eqx.is_inexact_array)
         updates, optimizer_state = self.transformation().update(gradient, state.optimizer_state, parameters)
         network = eqx.apply_updates(state.network, updates)
@@ -69,4 +81,4 @@ class DiffusionOptimizer(eqx.Module):
             moving,
             eqx.filter(network, eqx.is_inexact_array),
         )
-        return DiffusionState(network, eqx.combine(moved, fixed), optimizer_state), value
+        return DiffusionState(network, eqx.combine(moved, fixed), optimizer_state), parts

@@ -21,6 +21,7 @@ from langevin.training.algorithms import (
     combo,
     decision_transformer,
     diffuser,
+    dmemm,
     dydiff,
     hdmi,
     hierarchical_diffuser,
@@ -166,6 +167,9 @@ ALGORITHMS = {
         "off-dynamics planner", lambda base: off_dynamics.OffDynamicsConfig, off_dynamics.prepare,
         off_dynamics.stages, learning_curve=False, takes_target=True, contexts=off_dynamics.context_bounds,
         figures=off_dynamics.figures, remarks=off_dynamics.remarks,
+    ),
+    "dmemm": Algorithm(
+        "DMEMM", lambda base: dmemm.DMEMMConfig, dmemm.prepare, dmemm.stages, learning_curve=False
     ),
     "rvs": Algorithm("RvS", lambda base: rvs.RvSConfig, rvs.prepare, rvs.stages),
     "decision_transformer": Algorithm(

@@ -1,0 +1,98 @@
+"""DMEMM, what is left of it without each of its parts, and sweeps of its weights: its Table 3 and Fig. 1.
+
+    python -m langevin.experiments.dmemm_table --datasets pointmaze/umaze-v0 hopper/medium-v0 --steps 2000
+
+Every variant has the same network, chain, updates and seeds; the one without any part is Diffuser. A run that is
+finished is kept and one that was stopped goes on.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from langevin.errors import UsageError
+from langevin.experiments.learner_table import table
+from langevin.experiments.runs import RunRequest, run
+from langevin.progress import BarProgress
+from langevin.training.files import atomic_write
+from langevin.training.run_folder import read_summary
+
+PARTS: dict[str, dict[str, Any]] = {
+    "return weights": {"planner.return_weights": False},
+    "L_tr": {"planner.transition_weight": 0.0},
+    "L_rd": {"planner.reward_weight": 0.0},
+    "transition guidance": {"guidance.transition_weight": 0.0},
+    "reward guidance": {"guidance.reward_weight": 0.0},
+}
+"""What can be left out, and the settings that do."""
+EVERY_PART = {key: value for settings in PARTS.values() for key, value in settings.items()}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "Diffuser": EVERY_PART,
+    "DMEMM": {},
+    **{f"without {part}": settings for part, settings in PARTS.items()},
+}
+
+
+@dataclass(frozen=True)
+class DMEMMTable:
+    """Train what is missing and write dmemm.md and dmemm.json."""
+
+    datasets: tuple[str, ...] = ("pointmaze/umaze-v0",)
+    """Dataset ids."""
+    preset: str = "cpu"
+    """Of the settings that the variants share."""
+    steps: int | None = None
+    """Gradient steps of each; None: the preset's."""
+    seeds: int = 3
+    """Seeds of each: 0, 1, …"""
+    episodes: int = 50
+    """Evaluation episodes a seed."""
+    transition_weights: tuple[float, ...] = ()
+    """lambda_tr to try besides the preset's."""
+    reward_weights: tuple[float, ...] = ()
+    """lambda_rd to try besides the preset's."""
+    out: Path = Path("runs/dmemm")
+    """One run folder a cell."""
+
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """Name of each column -> its settings."""
+        return (
+            VARIANTS
+            | {
+                f"lambda_tr {value:g}": {"planner.transition_weight": value}
+                for value in self.transition_weights
+            }
+            | {f"lambda_rd {value:g}": {"planner.reward_weight": value} for value in self.reward_weights}
+        )
+
+    def run(self) -> dict[str, dict[str, Any]]:
+        """The summaries, by variant and dataset."""
+        if self.seeds < 2:
+            raise UsageError(f"--seeds must be at least 2, for an interval needs a spread; got {self.seeds}")
+        self.out.mkdir(parents=True, exist_ok=True)
+        cells: dict[str, dict[str, Any]] = {}
+        for dataset in self.datasets:
+            for name, settings in self.variants().items():
+                cells.setdefault(name, {})[dataset] = self.cell(name, settings, dataset)
+                atomic_write(self.out / "dmemm.json", json.dumps(cells, indent=1) + "\n")
+                atomic_write(self.out / "dmemm.md", table(cells, self.datasets))
+        return cells
+
+    def cell(self, name: str, settings: dict[str, Any], dataset: str) -> dict[str, Any]:
+        """The summary of one run, trained if it is not there."""
+        folder = self.out / name.replace(" ", "-") / dataset
+        if (folder / "summary.json").is_file():
+            return read_summary(folder)
+        steps = {} if self.steps is None else {"steps": self.steps}
+        request = RunRequest(
+            "dmemm", dataset, folder, preset=self.preset, seeds=tuple(range(self.seeds)), episodes=self.episodes,
+            overrides=settings | steps, resume=folder.exists(),
+        )  # fmt: skip
+        return run(request, progress=BarProgress())
+
+
+if __name__ == "__main__":
+    tyro.cli(DMEMMTable, description=__doc__).run()

@@ -1,0 +1,222 @@
+"""DMEMM end to end: the reward model, the dynamics ensemble, and the planner that both shape and guide."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from langevin.data.sampling import WindowBatch, Windows, sample_windows, windows_of
+from langevin.data.strides import strided_transitions
+from langevin.data.trajectories import Trajectories
+from langevin.diffusion.chain_sampler import ChainSampler, ChainSampling
+from langevin.dynamics.ensemble_training import EnsembleTraining
+from langevin.dynamics.reward import RewardTraining
+from langevin.dynamics.split import SplitTransitions, split_transitions
+from langevin.errors import UsageError, require_at_least
+from langevin.planners.controllers import ControllerName
+from langevin.planners.dmemm import DMEMMTraining, RewardRange
+from langevin.planners.dual_guidance import DualGuidance
+from langevin.planners.goal_planner import PlannerPolicy, PlannerState, finish_planner, init_planner
+from langevin.planners.inverse import InverseTraining
+from langevin.planners.mechanism import Mechanism
+from langevin.planners.receding import RecedingPlanner
+from langevin.planners.window_diffusion import Scale, WindowState, every_row
+from langevin.policies.base import Metrics, Policy
+from langevin.training.algorithms.model_based import dynamics_stage, reward_stage
+from langevin.training.algorithms.rvs import POSITION_SIZE, STATE_SIZE
+from langevin.training.algorithms.system import Results, System
+from langevin.training.stage import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class DMEMMConfig:
+    """Settings of DMEMM."""
+
+    steps: int
+    """Gradient steps of the planner."""
+    dynamics_steps: int
+    """At most this many updates of the ensemble; early stopping may end it before."""
+    reward_steps: int
+    """Updates of the reward model."""
+    planner: DMEMMTraining = DMEMMTraining()
+    sampling: ChainSampling = ChainSampling(steps=100)
+    guidance: DualGuidance = DualGuidance()
+    dynamics: EnsembleTraining = EnsembleTraining()
+    reward: RewardTraining = RewardTraining()
+    replan_every: int = 1
+    """Environment steps between two plans; in a maze 0 plans once an episode."""
+    controller: ControllerName = "waypoint"
+    """How a maze's plan becomes an action; elsewhere it is the plan's own."""
+    arrivals: int = 1
+    """In a maze, rows of arrival tried, the earliest within reach taken; 1 is the last row alone."""
+    inverse: InverseTraining = InverseTraining()
+    """Of the maze's controller "inverse"."""
+
+    def __post_init__(self):
+        require_at_least(1, arrivals=self.arrivals)
+        require_at_least(0, replan_every=self.replan_every)
+
+
+class DMEMMData(eqx.Module):
+    """What the stages draw from. split: transitions as far apart as the rows of a plan."""
+
+    windows: Windows
+    split: SplitTransitions
+    rewards: RewardRange
+
+
+def prepare(config: DMEMMConfig, trajectories: Trajectories) -> DMEMMData:
+    """Windows as long as a plan lasts and transitions from row to row; of a maze without the goal that it may show."""
+    if config.planner.windows.goal_size:
+        trajectories = dataclasses.replace(
+            trajectories,
+            observations=trajectories.observations[:, :STATE_SIZE],
+            next_observations=trajectories.next_observations[:, :STATE_SIZE],
+        )
+    transitions = strided_transitions(trajectories, config.planner.windows.stride)
+    return DMEMMData(
+        windows_of(trajectories, config.planner.windows.steps),
+        split_transitions(transitions),
+        RewardRange.fit(trajectories.rewards),
+    )
+
+
+def stages(config: DMEMMConfig, system: System) -> list[Stage]:
+    """The models that any loss or guidance asks for, then the planner, whose learning rate decays over the stage.
+
+    Raises UsageError for settings that do not fit the task.
+    """
+    require_fitting(config, system)
+    asked = [
+        reward_stage(config.reward, config.reward_steps) if asks_reward(config) else None,
+        dynamics_stage(config.dynamics, config.dynamics_steps) if asks_dynamics(config) else None,
+    ]
+    planner = robot_stage(config, system) if system.task.maze is None else maze_stage(config, system)
+    return [*filter(None, asked), planner]
+
+
+def asks_reward(config: DMEMMConfig) -> bool:
+    """Whether anything asks the reward model."""
+    return bool(config.planner.reward_weight or config.guidance.scale * config.guidance.reward_weight)
+
+
+def asks_dynamics(config: DMEMMConfig) -> bool:
+    """Whether anything asks the transition model."""
+    return bool(config.planner.transition_weight or config.guidance.scale * config.guidance.transition_weight)
+
+
+def require_fitting(config: DMEMMConfig, system: System) -> None:
+    """Raises UsageError for a goal where the task has none or none where it has one, and for what needs the goal."""
+    goal_size, task = config.planner.windows.goal_size, system.task
+    if task.maze is None and goal_size:
+        raise UsageError(
+            f"task {task.id} has no goal, got planner.windows.goal_size {goal_size}; set it to 0"
+        )
+    if task.maze is not None and goal_size != POSITION_SIZE:
+        raise UsageError(
+            f"a plan in {task.id} is held at its goal's position, got planner.windows.goal_size {goal_size}; "
+            f"set it to {POSITION_SIZE}"
+        )
+    if task.maze is None and config.replan_every < 1:
+        raise UsageError(
+            f"replan_every must be at least 1 for {task.id}, whose plans end before its episodes; "
+            f"got {config.replan_every}"
+        )
+    if task.drawn_goals and asks_reward(config):
+        raise UsageError(
+            f"rewards of {task.id} depend on a goal that is drawn anew in every episode and is not in a plan's rows; "
+            "set planner.reward_weight and guidance.reward_weight to 0"
+        )
+
+
+def planner_training(config: DMEMMConfig) -> DMEMMTraining:
+    """The planner's training with its decay set."""
+    optimizer = dataclasses.replace(config.planner.windows.optimizer, decay_steps=config.steps)
+    windows = dataclasses.replace(config.planner.windows, optimizer=optimizer)
+    return dataclasses.replace(config.planner, windows=windows)
+
+
+def mechanism_of(results: Results, scale: Scale) -> Mechanism:
+    """The finished models, asked in a plan's units."""
+    return Mechanism(results.get("dynamics"), results.get("reward"), scale)
+
+
+def sampler_of(config: DMEMMConfig, results: Results, scale: Scale) -> ChainSampler:
+    """What draws plans, guided."""
+    guide = config.guidance.guide(mechanism_of(results, scale))
+    return config.sampling.sampler(config.planner.process.schedule, guide)
+
+
+def update_windows(
+    training: DMEMMTraining,
+    state: WindowState,
+    data: DMEMMData,
+    results: Results,
+    *,
+    step: Int[Array, ""],
+    key: PRNGKeyArray,
+) -> tuple[WindowState, WindowBatch, Metrics]:
+    """Draw a batch and take one gradient step; beside it the batch's rows at their stride."""
+    batch_key, loss_key = jax.random.split(key)
+    windows = sample_windows(data.windows, training.windows.batch_size, key=batch_key)
+    batch = every_row(windows, training.windows.stride)
+    state, metrics = training.update(
+        state, batch, training.weights(windows, data.rewards), mechanism_of(results, state.scale),
+        step=step, key=loss_key,
+    )  # fmt: skip
+    return state, batch, metrics
+
+
+def robot_stage(config: DMEMMConfig, system: System) -> Stage:
+    """A planner that plans anew every few steps and takes its plan's actions (Algorithm 1)."""
+    training = planner_training(config)
+
+    def init(data: DMEMMData, results: Results, *, key: PRNGKeyArray) -> WindowState:
+        return training.windows.init(data.windows.observations, data.windows.actions, key=key)
+
+    def update(
+        state: WindowState, data: DMEMMData, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray
+    ):
+        state, _, metrics = update_windows(training, state, data, results, step=step, key=key)
+        return state, metrics
+
+    def policy(state: WindowState, results: Results) -> Policy:
+        return RecedingPlanner(
+            training.windows.finish(state), sampler_of(config, results, state.scale),
+            jnp.asarray(system.action_low), jnp.asarray(system.action_high), replan_every=config.replan_every,
+        )  # fmt: skip
+
+    return Stage("policy", config.steps, init, update, policy=policy)
+
+
+def maze_stage(config: DMEMMConfig, system: System) -> Stage:
+    """A planner to a goal, and beside it the inverse model that can follow its plans."""
+    training, inverse, maze = planner_training(config), config.inverse, system.task.maze
+    assert maze is not None
+    goal = None if system.task.drawn_goals else jnp.asarray(maze.goal, jnp.float32)
+
+    def init(data: DMEMMData, results: Results, *, key: PRNGKeyArray) -> PlannerState:
+        return init_planner(training.windows, inverse, data.windows, key=key)
+
+    def update(
+        state: PlannerState, data: DMEMMData, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray
+    ):
+        windows, batch, metrics = update_windows(training, state.windows, data, results, step=step, key=key)
+        scale = windows.scale
+        inverse_state, error = inverse.update(
+            state.inverse, scale.observation.normalize(batch.observations), scale.action.normalize(batch.actions),
+            batch.mask, POSITION_SIZE,
+        )  # fmt: skip
+        return PlannerState(windows, inverse_state, state.fastest), metrics | {"planner/inverse": error}
+
+    def policy(state: PlannerState, results: Results) -> Policy:
+        return PlannerPolicy(
+            finish_planner(training.windows, state), goal, jnp.asarray(system.action_low),
+            jnp.asarray(system.action_high), sampler_of(config, results, state.windows.scale), config.controller,
+            config.arrivals, config.replan_every, training.windows.shortest,
+        )  # fmt: skip
+
+    return Stage("policy", config.steps, init, update, policy=policy)

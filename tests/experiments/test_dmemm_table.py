@@ -1,0 +1,56 @@
+"""The table of DMEMM's ablations: equal updates for all, each without one part, and sweeps of the weights."""
+
+import json
+
+import pytest
+
+from langevin.errors import UsageError
+from langevin.experiments import dmemm_table
+from langevin.experiments.dmemm_table import PARTS, VARIANTS, DMEMMTable
+from langevin.training.algorithms.registry import load_settings
+
+
+def summary(value):
+    return {"normalized_score": {"iqm": value, "ci95": [value - 1, value + 1]}}
+
+
+def test_it_trains_every_variant_alike_and_nothing_twice(tmp_path, monkeypatch):
+    asked = []
+
+    def fake(request, progress):
+        asked.append((request.dataset, request.seeds, dict(request.overrides)))
+        request.out.mkdir(parents=True)
+        (request.out / "summary.json").write_text(json.dumps(summary(10.0 + len(asked))))
+        return summary(10.0 + len(asked))
+
+    monkeypatch.setattr(dmemm_table, "run", fake)
+    job = DMEMMTable(steps=5, seeds=2, transition_weights=(0.5, 1.0), reward_weights=(0.2,), out=tmp_path)
+    job.run()
+    assert len(asked) == len(VARIANTS) + 3 == 10
+    assert all(
+        (data, seeds, more["steps"]) == ("pointmaze/umaze-v0", (0, 1), 5) for data, seeds, more in asked
+    )
+    assert asked[-1][2] == {"planner.reward_weight": 0.2, "steps": 5}
+    job.run()
+    assert len(asked) == 10, "what is finished is kept"
+    lines = (tmp_path / "dmemm.md").read_text().splitlines()
+    assert lines[0].startswith("| dataset | Diffuser | DMEMM | without return weights | without L_tr |")
+    assert lines[2].startswith("| pointmaze/umaze-v0 | 11.0 [10.0, 12.0] | 12.0 [11.0, 13.0] |")
+    assert set(json.loads((tmp_path / "dmemm.json").read_text())) == set(job.variants())
+
+
+def test_diffuser_is_without_every_part_and_each_ablation_without_one():
+    """The settings are real ones, and each changes something."""
+    whole = load_settings("dmemm", None, "cpu", "pointmaze/umaze-v0", {})
+    for settings in PARTS.values():
+        assert load_settings("dmemm", None, "cpu", "pointmaze/umaze-v0", settings) != whole
+    plain = load_settings("dmemm", None, "cpu", "pointmaze/umaze-v0", VARIANTS["Diffuser"])
+    planner, guidance = plain.planner, plain.guidance
+    assert not planner.return_weights
+    assert (planner.judged, planner.transition_weight, planner.reward_weight) == (0, 0, 0)
+    assert (guidance.transition_weight, guidance.reward_weight) == (0, 0)
+
+
+def test_one_seed_makes_no_interval(tmp_path):
+    with pytest.raises(UsageError, match="seeds must be at least 2"):
+        DMEMMTable(seeds=1, out=tmp_path).run()
