@@ -90,7 +90,11 @@ def windows_of(trajectories: Trajectories, horizon: int) -> Windows:
 
 def sample_windows(windows: Windows, batch_size: int, *, key: Key[Array, ""]) -> WindowBatch:
     """`batch_size` windows, every start equally likely, with replacement."""
-    chosen = jax.random.randint(key, (batch_size,), 0, windows.size)
+    return windows_at(windows, jax.random.randint(key, (batch_size,), 0, windows.size))
+
+
+def windows_at(windows: Windows, chosen: Int[Array, " batch"]) -> WindowBatch:
+    """The windows of these numbers."""
     steps = jnp.arange(windows.horizon)
     lengths = windows.lengths[chosen][:, None]
     rows = windows.starts[chosen][:, None] + jnp.minimum(steps, lengths - 1)

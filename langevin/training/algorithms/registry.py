@@ -19,6 +19,7 @@ from langevin.policies.td3bc import TD3BC
 from langevin.training.algorithms import (
     adept,
     combo,
+    decision_diffuser,
     decision_transformer,
     diffuser,
     dydiff,
@@ -33,6 +34,7 @@ from langevin.training.algorithms import (
     single_step,
     synther,
     trajectory_transformer,
+    veteran,
 )
 from langevin.training.algorithms import transfer as transfers
 from langevin.training.algorithms.system import Results, System
@@ -61,6 +63,8 @@ class Algorithm:
     """Whether its policy is evaluated during training, not only at the end."""
     world: Callable[[Any, System, Results], DynamicsWorld] | None = None
     """Settings, system and finished stages -> the world model it learned, in which any policy can be judged."""
+    finetune_stages: Callable[[Any, System], list[Stage]] | None = None
+    """Of what is no learner of transitions and can be fine-tuned all the same: its stages on a source and a target."""
     remarks: Callable[[Sequence[Mapping[str, Any]]], list[str]] | None = None
     """The records of a finished run -> sentences of what in them a person must know; an empty list if nothing."""
 
@@ -144,6 +148,14 @@ ALGORITHMS = {
     ),
     "diffuser": Algorithm(
         "Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages,
+        learning_curve=False, finetune_stages=diffuser.finetune_stages,
+    ),
+    "decision_diffuser": Algorithm(
+        "Decision Diffuser", lambda base: decision_diffuser.DecisionDiffuserConfig,
+        decision_diffuser.prepare, decision_diffuser.stages, learning_curve=False,
+    ),
+    "veteran": Algorithm(
+        "Diffusion Veteran-like", lambda base: veteran.VeteranConfig, veteran.prepare, veteran.stages,
         learning_curve=False,
     ),
     "rvs": Algorithm("RvS", lambda base: rvs.RvSConfig, rvs.prepare, rvs.stages),
@@ -170,15 +182,28 @@ TRANSFERS: dict[TransferName, tuple[str, type, Callable[[Any, System], list[Stag
 def find_algorithm(name: str, transfer: TransferName | None = None) -> Algorithm:
     """The algorithm of a name; with a transfer, its form that learns from a source and a target.
 
-    Raises UsageError for an unknown name, and for a transfer of what is not a learner of transitions.
+    Raises UsageError for an unknown name, and for a transfer of what cannot take it.
     """
     if name not in ALGORITHMS:
         raise UsageError(f"there is no algorithm {name!r}; choose one of {', '.join(ALGORITHMS)}")
+    alone = ALGORITHMS[name]
     if transfer is None:
-        return ALGORITHMS[name]
+        return alone
+    if transfer == "finetune" and alone.finetune_stages is not None:
+        return dataclasses.replace(
+            alone,
+            label=f"{alone.label} + fine-tuned",
+            config_class=lambda base: transfers.with_transfer(
+                alone.config_class(base), transfers.FineTuneConfig
+            ),
+            prepare=transfers.prepare_both(alone.prepare),
+            stages=alone.finetune_stages,
+        )
     if name not in LEARNERS:
+        able = [*LEARNERS, *(name for name, other in ALGORITHMS.items() if other.finetune_stages is not None)]
         raise UsageError(
-            f"{name} cannot learn from a source and a target; choose one of {', '.join(LEARNERS)}"
+            f"{name} cannot learn from a source and a target; choose one of "
+            f"{', '.join(able if transfer == 'finetune' else LEARNERS)}"
         )
     label, config_class, stages = TRANSFERS[transfer]
     return Algorithm(
