@@ -34,7 +34,7 @@ class Train:
     algorithm: tyro.conf.Positional[str]
     """A learner: bc, td3bc, sac, cql, iql, bcq, bear, diffusion_ql. Conditioned on outcomes: rvs, decision_transformer,
     trajectory_transformer. Model-based: mopo, combo, morel, mppi. Add-ons to a learner: dydiff, adept, synther, mtdiff,
-    policy_guided, single_step. Planner: diffuser."""
+    policy_guided, single_step. Planners: diffuser, decision_diffuser, veteran."""
     dataset: str
     """Dataset id, or the path of a Minari dataset (see langevin data list)."""
     target_dataset: str | None = None
