@@ -35,7 +35,8 @@ class Train:
     algorithm: tyro.conf.Positional[str]
     """A learner: bc, td3bc, sac, cql, iql, bcq, bear, diffusion_ql. Conditioned on outcomes: rvs, decision_transformer,
     trajectory_transformer. Model-based: mopo, combo, morel, mppi. Add-ons to a learner: dydiff, adept, synther, mtdiff,
-    policy_guided, single_step. Planners: diffuser, off_dynamics."""
+    policy_guided, single_step. Planners: diffuser, decision_diffuser, veteran, hierarchical_diffuser, hdmi, dmemm,
+    off_dynamics."""
     dataset: str
     """Dataset id, or the path of a Minari dataset (see langevin data list)."""
     target_dataset: str | None = None

@@ -36,8 +36,9 @@ def dpm_solver_sample(
         time, arrival, variance, share, signal, remaining, shrink = at
         clean = denoiser(noisy, time)
         ahead = (1 + share) * clean - share * last_clean  # D_i, with share = 1 / (2 r_i)
-        mean = constraint.apply(remaining * noisy + signal * (1 - shrink) * ahead)
-        return (constraint.apply(guide(mean, variance, arrival)), clean), None
+        mean = remaining * noisy + signal * (1 - shrink) * ahead
+        guided = guide(constraint.apply(mean), variance, arrival)
+        return (constraint.apply(guided), clean), None
 
     steps = (
         levels.times, levels.arrivals, levels.variances, shares, next_signal, next_noise / noise, shrinking,

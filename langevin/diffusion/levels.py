@@ -15,8 +15,9 @@ Guide = Callable[
 ]
 """(mean, variance, time) -> mean: moves what a step of sampling arrives at before its noise is added.
 
-variance: of the ancestral chain over that step, which is how far a step can be moved and stay likely. time: of the
-level arrived at (of the last step, which arrives at none, its own).
+Held entries are in their places when the guide sees them, and are put back after it. variance: of the ancestral chain
+over that step, which is how far a step can be moved and stay likely. time: of the level arrived at (of the last step,
+which arrives at none, its own).
 """
 
 

@@ -28,8 +28,9 @@ class RecedingPlanner(Policy):
 
     contexts: what the network is told of the plan wanted (None: nothing), with classifier-free guidance of weight
     `context_weight`. rank: which of `candidates` plans is followed, the highest; None where there is one. inverse: what
-    leads from a state to the one planned next; None takes the plan's own actions. replan_every: steps between two
-    plans. A sampler with `renewed_steps` begins from what is left of the last plan, its last row repeated.
+    leads from a state to the one planned a row later, which is `stride` steps; None takes the plan's own actions.
+    replan_every: steps between two plans. A sampler with `renewed_steps` begins from what is left of the last plan, its
+    last row repeated.
     """
 
     windows: WindowDiffusion
@@ -52,9 +53,13 @@ class RecedingPlanner(Policy):
         self, observations: Float[Array, "batch observation"], memory: PlanMemory, *, key: PRNGKeyArray
     ) -> tuple[Float[Array, "batch action"], PlanMemory]:
         """Plan when it is time to, then take the plan's action for this step."""
-        row = memory.age % self.replan_every
-        plans = jax.lax.cond(row == 0, lambda: self.renew(observations, memory, key=key), lambda: memory.rows)
-        actions = jax.vmap(lambda observation, rows: self.action(observation, rows, row))(observations, plans)
+        step = memory.age % self.replan_every
+        plans = jax.lax.cond(
+            step == 0, lambda: self.renew(observations, memory, key=key), lambda: memory.rows
+        )
+        actions = jax.vmap(lambda observation, rows: self.action(observation, rows, step))(
+            observations, plans
+        )
         return jnp.clip(actions, self.action_low, self.action_high), PlanMemory(plans, memory.age + 1)
 
     def renew(
@@ -67,9 +72,8 @@ class RecedingPlanner(Policy):
         )
         if not self.sampler.renewed_steps:
             return fresh()
-        left = jnp.concatenate(
-            [memory.rows[:, self.replan_every :], jnp.repeat(memory.rows[:, -1:], self.replan_every, axis=1)],
-            axis=1,
+        left = jax.vmap(lambda rows: moved_on(rows, jnp.float32(self.replan_every / self.windows.stride)))(
+            memory.rows
         )
         renewed = lambda: jax.vmap(lambda observation, guess, key: self.best(observation, guess, key=key))(
             observations, left, keys
@@ -97,10 +101,20 @@ class RecedingPlanner(Policy):
         self,
         observation: Float[Array, " observation"],
         rows: Float[Array, "horizon channels"],
-        row: Int[Array, ""],
+        step: Int[Array, ""],
     ) -> Float[Array, " action"]:
-        """What to do at a row of a plan; raw units."""
+        """What to do so many steps after a plan was drawn; raw units."""
+        here, there = moved_on(rows, step / self.windows.stride)[:2]
         if self.inverse is None:
-            return self.windows.scale.actions(rows[row])
-        wanted = self.windows.scale.observations(rows[row + 1])
-        return self.inverse.predict(observation[None], wanted[None])[0]
+            return self.windows.scale.actions(here)
+        return self.inverse.predict(observation[None], self.windows.scale.observations(there)[None])[0]
+
+
+def moved_on(
+    plan: Float[Array, "horizon channels"], rows: Float[Array, ""]
+) -> Float[Array, "horizon channels"]:
+    """A plan as it reads so many rows, or parts of one, later: straight between its rows, its last one repeated."""
+    before = jnp.floor(rows)
+    at = jnp.minimum(jnp.arange(plan.shape[0] + 1) + before.astype(jnp.int32), plan.shape[0] - 1)
+    share = rows - before
+    return (1 - share) * plan[at[:-1]] + share * plan[at[1:]]

@@ -64,7 +64,7 @@ def planning_figure(result: dict[str, Any]) -> Figure:
 def place(row: dict[str, Any], scored: bool) -> tuple[float, float]:
     """Where a way stands in the picture."""
     speed = row["single_decisions_per_second"]
-    return (speed, row["normalized_score"]["iqm"]) if scored else (row["calls"], speed)
+    return (speed, row["normalized_score"]["iqm"]) if scored else (float(row["calls"]), speed)
 
 
 def pareto(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

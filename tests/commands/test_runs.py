@@ -395,7 +395,7 @@ def test_a_policy_learned_from_two_systems_is_for_the_second(at_work, target_dat
         (["td3bc", "--dara"], "--dara and --target-dataset go together"),
         (["td3bc", "--target-dataset", ID], "--dara and --target-dataset go together"),
         (["td3bc", "--dara", "--target-dataset", ID, "--finetune-on", ID], "two ways to use a target's data"),
-        (["diffuser", "--finetune-on", ID], "diffuser cannot learn from a source and a target"),
+        (["veteran", "--finetune-on", ID], "veteran cannot learn from a source and a target"),
         (["td3bc", "--finetune-on", "hopper/random-v0"], "hopper/random-v0"),
     ],
 )

@@ -19,6 +19,7 @@ from langevin.policies.td3bc import TD3BC
 from langevin.training.algorithms import (
     adept,
     combo,
+    decision_diffuser,
     decision_transformer,
     diffuser,
     dmemm,
@@ -37,6 +38,7 @@ from langevin.training.algorithms import (
     single_step,
     synther,
     trajectory_transformer,
+    veteran,
 )
 from langevin.training.algorithms import transfer as transfers
 from langevin.training.algorithms.system import Results, System
@@ -71,6 +73,8 @@ class Algorithm:
     """Settings -> the numbers that its policy is told when it acts, in their order, and the bounds of each."""
     figures: Callable[[Results], Mapping[str, tuple[Any, str]]] | None = None
     """Finished stages, stacked over seeds -> pictures for the run folder, by name: figure and caption."""
+    finetune_stages: Callable[[Any, System], list[Stage]] | None = None
+    """Of what is no learner of transitions and can be fine-tuned all the same: its stages on a source and a target."""
     remarks: Callable[[Sequence[Mapping[str, Any]]], list[str]] | None = None
     """The records of a finished run -> sentences of what in them a person must know; an empty list if nothing."""
 
@@ -154,6 +158,14 @@ ALGORITHMS = {
     ),
     "diffuser": Algorithm(
         "Diffuser", lambda base: diffuser.DiffuserConfig, diffuser.prepare, diffuser.stages,
+        learning_curve=False, finetune_stages=diffuser.finetune_stages,
+    ),
+    "decision_diffuser": Algorithm(
+        "Decision Diffuser", lambda base: decision_diffuser.DecisionDiffuserConfig,
+        decision_diffuser.prepare, decision_diffuser.stages, learning_curve=False,
+    ),
+    "veteran": Algorithm(
+        "Diffusion Veteran-like", lambda base: veteran.VeteranConfig, veteran.prepare, veteran.stages,
         learning_curve=False,
     ),
     "hierarchical_diffuser": Algorithm(
@@ -195,17 +207,30 @@ TRANSFERS: dict[TransferName, tuple[str, type, Callable[[Any, System], list[Stag
 def find_algorithm(name: str, transfer: TransferName | None = None) -> Algorithm:
     """The algorithm of a name; with a transfer, its form that learns from a source and a target.
 
-    Raises UsageError for an unknown name, and for a transfer of what is not a learner of transitions.
+    Raises UsageError for an unknown name, and for a transfer of what cannot take it.
     """
     if name not in ALGORITHMS:
         raise UsageError(f"there is no algorithm {name!r}; choose one of {', '.join(ALGORITHMS)}")
+    alone = ALGORITHMS[name]
     if transfer is None:
-        return ALGORITHMS[name]
-    if ALGORITHMS[name].takes_target:
+        return alone
+    if alone.takes_target:
         raise UsageError(f"{name} learns from both datasets by itself; give --target-dataset alone")
+    if transfer == "finetune" and alone.finetune_stages is not None:
+        return dataclasses.replace(
+            alone,
+            label=f"{alone.label} + fine-tuned",
+            config_class=lambda base: transfers.with_transfer(
+                alone.config_class(base), transfers.FineTuneConfig
+            ),
+            prepare=transfers.prepare_both(alone.prepare),
+            stages=alone.finetune_stages,
+        )
     if name not in LEARNERS:
+        able = [*LEARNERS, *(name for name, other in ALGORITHMS.items() if other.finetune_stages is not None)]
         raise UsageError(
-            f"{name} cannot learn from a source and a target; choose one of {', '.join(LEARNERS)}"
+            f"{name} cannot learn from a source and a target; choose one of "
+            f"{', '.join(able if transfer == 'finetune' else LEARNERS)}"
         )
     label, config_class, stages = TRANSFERS[transfer]
     return Algorithm(

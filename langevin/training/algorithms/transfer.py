@@ -5,6 +5,7 @@ less what the target's dynamics would not allow.
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,20 +50,29 @@ def with_transfer(config_class: type, transfer_class: type) -> type:
 
 
 class TransferData(eqx.Module):
-    """Transitions of both systems."""
+    """What is drawn from of both systems: a learner's transitions, a planner's windows."""
 
-    source: Transitions
-    target: Transitions
+    source: Any
+    target: Any
 
 
 def prepare(config: Any, source: Trajectories, target: Trajectories) -> TransferData:
     """Both datasets on the device, treated as the learner treats its own."""
-    return TransferData(offline.prepare(config, source), offline.prepare(config, target))
+    return prepare_both(offline.prepare)(config, source, target)
+
+
+def prepare_both(prepare: Callable[[Any, Trajectories], Any]) -> Callable[..., TransferData]:
+    """How an algorithm prepares a source and a target, each as it does its only dataset."""
+    return lambda config, source, target: TransferData(prepare(config, source), prepare(config, target))
 
 
 def finetune_stages(config: Any, system: System) -> list[Stage]:
     """Two stages: "source", and "policy" on the target from where that one ended, its scales kept."""
-    before = offline.stages(config, system)[0]
+    return finetuned(offline.stages(config, system)[0], config.finetune_steps)
+
+
+def finetuned(before: Stage, steps: int) -> list[Stage]:
+    """A stage on the source, and so many updates more of it on the target, from where that one ended."""
 
     def init(data: TransferData, results: Results, *, key: PRNGKeyArray):
         return before.init(data.source, results, key=key)
@@ -71,15 +81,12 @@ def finetune_stages(config: Any, system: System) -> list[Stage]:
         return before.update(state, data.source, results, step=step, key=key)
 
     def go_on(state, data: TransferData, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
-        return before.update(state, data.target, results, step=config.steps + step, key=key)
+        return before.update(state, data.target, results, step=before.steps + step, key=key)
 
     return [
-        Stage("source", config.steps, init, learn, policy=before.policy),
-        Stage(
-            "policy", config.finetune_steps, lambda data, results, *, key: results["source"], go_on,
-            policy=before.policy,
-        ),
-    ]  # fmt: skip
+        Stage("source", before.steps, init, learn, policy=before.policy),
+        Stage("policy", steps, lambda data, results, *, key: results["source"], go_on, policy=before.policy),
+    ]
 
 
 def dara_stages(config: Any, system: System) -> list[Stage]:
