@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from langevin.data.sampling import Windows, sample_windows
+from langevin.data.return_windows import ReturnWindows, sample_return_windows
+from langevin.data.sampling import WindowBatch, Windows
 from langevin.planners.goal_planner import greatest_displacement, pace_rows
+from langevin.planners.plan_value import ValueState, ValueTraining, chain_of
 from langevin.planners.receding import PlanMemory, RecedingPlanner
 from langevin.planners.segments import SegmentFiller, dense_segments, sparse_rows
 from langevin.planners.window_diffusion import WindowState, WindowTraining
@@ -54,15 +56,55 @@ class HierarchyTraining(eqx.Module):
         )
 
     def update(
-        self, state: HierarchyState, windows: Windows, *, step: Int[Array, ""], key: PRNGKeyArray
+        self, state: HierarchyState, batch: WindowBatch, *, step: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[HierarchyState, Metrics]:
-        """Draw windows, and take one gradient step on either level."""
-        batch_key, segment_key, high_key, low_key = jax.random.split(key, 4)
-        batch = sample_windows(windows, self.high.batch_size, key=batch_key)
+        """One gradient step on either level. batch: windows of `steps` rows."""
+        segment_key, high_key, low_key = jax.random.split(key, 3)
         high, high_loss = self.high.update(state.high, sparse_rows(batch, self.jump), step=step, key=high_key)
         segments = dense_segments(batch, self.jump, key=segment_key)
         low, low_loss = self.low.update(state.low, segments, step=step, key=low_key)
         return HierarchyState(high, low, state.fastest), {"high/loss": high_loss, "low/loss": low_loss}
+
+
+class ValuedHierarchy(eqx.Module):
+    """Both levels in training, and what the high level's plans are worth."""
+
+    levels: HierarchyState
+    value: ValueState
+
+
+def init_valued_hierarchy(
+    training: HierarchyTraining, value: ValueTraining, data: ReturnWindows, *, key: PRNGKeyArray
+) -> ValuedHierarchy:
+    """Fresh networks, and scales of the data."""
+    levels_key, value_key = jax.random.split(key)
+    windows = data.windows
+    channels = windows.observations.shape[-1] + training.jump * windows.actions.shape[-1]
+    return ValuedHierarchy(
+        training.init(windows, key=levels_key),
+        value.init(data.returns, training.high.horizon, channels, key=value_key),
+    )
+
+
+def update_valued_hierarchy(
+    training: HierarchyTraining,
+    value: ValueTraining,
+    state: ValuedHierarchy,
+    data: ReturnWindows,
+    *,
+    step: Int[Array, ""],
+    key: PRNGKeyArray,
+) -> tuple[ValuedHierarchy, Metrics]:
+    """Draw windows, and take one gradient step on either level and on the value of the high one's plans."""
+    batch_key, levels_key, known_key, value_key = jax.random.split(key, 4)
+    batch, returns = sample_return_windows(data, training.high.batch_size, key=batch_key)
+    levels, metrics = training.update(state.levels, batch, step=step, key=levels_key)
+    sparse = sparse_rows(batch, training.jump)
+    examples = training.high.examples(state.levels.high.scale, sparse, key=known_key)
+    valued, value_loss = value.update(
+        state.value, chain_of(training.high), examples, returns, step=step, key=value_key
+    )
+    return ValuedHierarchy(levels, valued), {**metrics, "value/loss": value_loss}
 
 
 class HierarchyMemory(eqx.Module):

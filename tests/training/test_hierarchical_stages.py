@@ -42,7 +42,9 @@ def data(observation_size=4, action_size=2, rows=120):
     ("name", "task", "dataset", "extra"),
     [
         ("hierarchical_diffuser", "pointmaze/umaze", "pointmaze/umaze-v0", {"planner.high.shortest": 1}),
-        ("hierarchical_diffuser", "hopper", "hopper/medium-v0", {"replan_every": 2}),
+        ("hierarchical_diffuser", "hopper", "hopper/medium-v0", {
+            "replan_every": 2, "value.width": 8, "value.multipliers": [1], "candidates": 2,
+        }),
         ("hdmi", "pointmaze/umaze", "pointmaze/umaze-v0", {"landmarks": 20, "ways": 30, "planner.high.shortest": 1}),
     ],
 )  # fmt: skip
@@ -73,6 +75,13 @@ def test_it_is_trained_and_its_policy_comes_back_from_disk(name, task, dataset, 
     [
         ("hierarchical_diffuser", {"replan_every": 9}, "replan_every must lie between 1 and 3, got 9"),
         (
+            "hierarchical_diffuser",
+            {"planner.high.goal_size": 2},
+            "goal_size is 2, and task hopper has no goal",
+        ),
+        ("hierarchical_diffuser", {"value.noised": False}, "value.noised must be true"),
+        ("hierarchical_diffuser", {"planner.low.process": "edm"}, "a chain of steps"),
+        (
             "hdmi",
             {},
             "hdmi searches ways to a goal, and task hopper has none; choose a pointmaze task, or hier",
@@ -81,9 +90,10 @@ def test_it_is_trained_and_its_policy_comes_back_from_disk(name, task, dataset, 
 )
 def test_what_cannot_work_is_refused_before_anything_is_trained(name, settings, words):
     system = system_of(get_task("hopper"), data(11, 3))
-    config = load_settings(name, None, "cpu", "hopper/medium-v0", SMALL | settings)
     with pytest.raises(UsageError, match=words):
-        find_algorithm(name).stages(config, system)
+        find_algorithm(name).stages(
+            load_settings(name, None, "cpu", "hopper/medium-v0", SMALL | settings), system
+        )
 
 
 def test_hdmi_learns_from_ways_of_the_graph_and_segments_of_the_data():

@@ -2,30 +2,41 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from langevin.data.sampling import Windows, windows_of
+from langevin.data.return_windows import ReturnWindows, return_windows
+from langevin.data.sampling import Windows, sample_windows, windows_of
 from langevin.data.trajectories import Trajectories
-from langevin.diffusion.chain_sampler import ChainSampler, ChainSampling
-from langevin.errors import require_at_least, require_between
-from langevin.planners.controllers import ControllerName
+from langevin.diffusion.chain_sampler import ChainSampling
+from langevin.errors import UsageError, require_at_least, require_between
 from langevin.planners.goal_planner import GoalPlanner, PlannerPolicy
-from langevin.planners.hierarchical import HierarchicalPlanner, HierarchyState, HierarchyTraining
+from langevin.planners.hierarchical import (
+    HierarchicalPlanner,
+    HierarchyState,
+    HierarchyTraining,
+    ValuedHierarchy,
+    init_valued_hierarchy,
+    update_valued_hierarchy,
+)
+from langevin.planners.plan_value import ValueTraining, chain_of
 from langevin.planners.receding import RecedingPlanner
 from langevin.planners.segments import SegmentFiller
+from langevin.planners.value_guidance import ValueGuidance
 from langevin.planners.window_diffusion import WindowTraining
-from langevin.policies.base import Policy
 from langevin.training.algorithms.diffuser import STATE_SIZE
+from langevin.training.algorithms.planning import paced_planner, paced_value
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
 
 @dataclass(frozen=True)
 class HierarchicalDiffuserConfig:
-    """Settings of both levels. The last three are of mazes, where a plan has a goal."""
+    """Settings of both levels: to a goal if `planner.high.goal_size` is more than 0, else guided by value."""
 
     steps: int
     """Gradient steps of each level."""
@@ -33,22 +44,38 @@ class HierarchicalDiffuserConfig:
     sampling: ChainSampling = ChainSampling()
     """How both levels are sampled."""
     replan_every: int = 1
-    """Environment steps between two plans; in mazes 0 plans once an episode."""
-    controller: ControllerName = "waypoint"
-    """How a plan becomes an action: by D4RL's law towards its states, or its own actions."""
+    """Environment steps between two plans; to a goal 0 plans once an episode."""
+    controller: Literal["waypoint", "actions"] = "waypoint"
+    """To a goal: how a plan becomes an action, by D4RL's law towards its states or its own actions."""
     arrivals: int = 1
-    """Rows of arrival tried, the earliest within reach taken; 1 is the last row alone."""
+    """To a goal: rows of arrival tried, the earliest within reach taken; 1 is the last row alone."""
+    value: ValueTraining = ValueTraining()
+    """Without a goal: what a plan of jumps is worth."""
+    guidance: ValueGuidance = ValueGuidance()
+    """Without a goal: how plans are drawn towards what is worth more."""
+    candidates: int = 64
+    """Without a goal: plans of which the one of greatest value is followed."""
 
     def __post_init__(self):
-        require_at_least(1, arrivals=self.arrivals)
+        require_at_least(1, arrivals=self.arrivals, candidates=self.candidates)
         require_at_least(0, replan_every=self.replan_every)
+        for level in (self.planner.high, self.planner.low):
+            chain_of(level)
+        if not self.to_a_goal and not self.value.noised:
+            raise UsageError("value.noised must be true, for plans are guided while they are noised")
+
+    @property
+    def to_a_goal(self) -> bool:
+        """Which of the two forms it is."""
+        return self.planner.high.goal_size > 0
 
 
-def prepare(config: HierarchicalDiffuserConfig, trajectories: Trajectories) -> Windows:
-    """Windows of as many jumps as a plan has; in mazes without the goal that an observation may show."""
+def prepare(config: HierarchicalDiffuserConfig, trajectories: Trajectories) -> Windows | ReturnWindows:
+    """Windows of as many jumps as a plan has: each with its return, or to a goal of states without the goal that an
+    observation may show after them."""
+    if not config.to_a_goal:
+        return return_windows(trajectories, config.planner.steps, config.value.discount)
     windows = windows_of(trajectories, config.planner.steps)
-    if config.planner.high.goal_size == 0:
-        return windows
     return eqx.tree_at(lambda w: w.observations, windows, windows.observations[:, :STATE_SIZE])
 
 
@@ -57,8 +84,7 @@ def both_levels(config: HierarchicalDiffuserConfig, observation_size: int) -> Hi
     jump = config.planner.jump
 
     def paced(training: WindowTraining, **settings: int) -> WindowTraining:
-        optimizer = dataclasses.replace(training.optimizer, decay_steps=config.steps)
-        return dataclasses.replace(training, optimizer=optimizer, **settings)
+        return dataclasses.replace(paced_planner(training, config.steps), **settings)
 
     return dataclasses.replace(
         config.planner,
@@ -68,35 +94,71 @@ def both_levels(config: HierarchicalDiffuserConfig, observation_size: int) -> Hi
 
 
 def stages(config: HierarchicalDiffuserConfig, system: System) -> list[Stage]:
-    """Training is one stage, "policy"."""
+    """Training is one stage, "policy". Raises UsageError for a goal in a task without one."""
+    return [(goal_stage if config.to_a_goal else value_stage)(config, system)]
+
+
+def goal_stage(config: HierarchicalDiffuserConfig, system: System) -> Stage:
+    """Both levels, and a policy that follows filled plans to the task's goal."""
     maze = system.task.maze
-    training = both_levels(config, STATE_SIZE if maze else system.observation_size)
-    high, low = training.high, training.low
     if maze is None:
-        require_between(1, training.jump, replan_every=config.replan_every)
+        raise UsageError(
+            f"planner.high.goal_size is {config.planner.high.goal_size}, and task {system.task.id} has no goal; "
+            "set it to 0, or choose a pointmaze task"
+        )
+    training = both_levels(config, STATE_SIZE)
+    goal = None if system.task.drawn_goals else jnp.asarray(maze.goal, jnp.float32)
 
     def init(data: Windows, results: Results, *, key: PRNGKeyArray):
         return training.init(data, key=key)
 
     def update(state, data: Windows, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
-        return training.update(state, data, step=step, key=key)
+        batch_key, update_key = jax.random.split(key)
+        batch = sample_windows(data, training.high.batch_size, key=batch_key)
+        return training.update(state, batch, step=step, key=update_key)
 
-    def sampler_of(level: WindowTraining) -> ChainSampler:
-        return config.sampling.sampler(level.chain.ddpm().schedule)
-
-    def policy(state: HierarchyState, results: Results) -> Policy:
-        fill = SegmentFiller(low.finish(state.low), sampler_of(low))
-        bounds = jnp.asarray(system.action_low), jnp.asarray(system.action_high)
-        if maze is None:
-            chooser = RecedingPlanner(
-                high.finish(state.high), sampler_of(high), *bounds, replan_every=config.replan_every
-            )
-            return HierarchicalPlanner(chooser, fill)
-        goal = None if system.task.drawn_goals else jnp.asarray(maze.goal, jnp.float32)
+    def policy(state: HierarchyState, results: Results) -> PlannerPolicy:
+        high = training.high
+        fill = filler(config, training, state)
         planner = GoalPlanner(high.finish(state.high), None, state.fastest, high.goal_size, fill)
         return PlannerPolicy(
-            planner, goal, *bounds, sampler_of(high), config.controller, config.arrivals, config.replan_every,
-            high.shortest,
+            planner, goal, jnp.asarray(system.action_low), jnp.asarray(system.action_high),
+            config.sampling.sampler(high.chain.ddpm().schedule), config.controller, config.arrivals,
+            config.replan_every, high.shortest,
         )  # fmt: skip
 
-    return [Stage("policy", config.steps, init, update, policy=policy)]
+    return Stage("policy", config.steps, init, update, policy=policy)
+
+
+def value_stage(config: HierarchicalDiffuserConfig, system: System) -> Stage:
+    """Both levels and the value of plans, and a policy that plans as it goes."""
+    training = both_levels(config, system.observation_size)
+    value = paced_value(config.value, config.steps)
+    require_between(1, training.jump, replan_every=config.replan_every)
+
+    def init(data: ReturnWindows, results: Results, *, key: PRNGKeyArray):
+        return init_valued_hierarchy(training, value, data, key=key)
+
+    def update(state, data: ReturnWindows, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
+        return update_valued_hierarchy(training, value, state, data, step=step, key=key)
+
+    def policy(state: ValuedHierarchy, results: Results) -> HierarchicalPlanner:
+        ddpm = chain_of(training.high)
+        judge = value.finish(state.value, ddpm)
+        guide = config.guidance.guide(judge, system.observation_size)
+        chooser = RecedingPlanner(
+            training.high.finish(state.levels.high), config.sampling.sampler(ddpm.schedule, guide),
+            jnp.asarray(system.action_low), jnp.asarray(system.action_high), rank=judge,
+            candidates=config.candidates, replan_every=config.replan_every,
+        )  # fmt: skip
+        return HierarchicalPlanner(chooser, filler(config, training, state.levels))
+
+    return Stage("policy", config.steps, init, update, policy=policy)
+
+
+def filler(
+    config: HierarchicalDiffuserConfig, training: HierarchyTraining, state: HierarchyState
+) -> SegmentFiller:
+    """The low level, as it fills in plans."""
+    sampler = config.sampling.sampler(training.low.chain.ddpm().schedule)
+    return SegmentFiller(training.low.finish(state.low), sampler)
