@@ -32,6 +32,25 @@ class DomainClassifier(eqx.Module):
         return jax.nn.sigmoid(self.logit(transitions))
 
 
+class DynamicsClassifier(eqx.Module):
+    """What s' says of the system beyond what (s, a) says already: the difference of two classifiers' log odds.
+
+    The log odds of (s, a, s') are those of the dynamics plus those of who acted (DARA, Eq. 11).
+    Where the two datasets were collected by different policies, the second part hides the first.
+    """
+
+    transition: DomainClassifier
+    behaviour: DomainClassifier
+
+    def logit(self, transitions: Transitions) -> Float[Array, " rows"]:
+        """log p(s' | s, a, target) - log p(s' | s, a, source)."""
+        return self.transition.logit(transitions) - self.behaviour.logit(transitions)
+
+    def probability(self, transitions: Transitions) -> Float[Array, " rows"]:
+        """Of the target, had both systems' data the same states and actions."""
+        return jax.nn.sigmoid(self.logit(transitions))
+
+
 class DomainState(eqx.Module):
     """A classifier in training."""
 

@@ -60,6 +60,9 @@ def ablation(label: str, *contexts: str, action: str = "planned") -> Variant:
 
 VARIANTS: dict[str, Variant] = {
     METHOD: ablation("off-dynamics planner (R+DS+ID)", "return", "dynamics", "inverse"),
+    "dynamics_score": Variant(
+        "off-dynamics planner, score of dynamics alone", METHOD, settings={"score": "dynamics"}
+    ),
     "r": ablation("R", "return"),
     "r_onehot": ablation("R+one-hot", "return", "domain"),
     "r_ds": ablation("R+DS", "return", "dynamics"),

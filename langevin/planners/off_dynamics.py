@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from langevin.data.contexts import returns_to_go
 from langevin.data.sampling import Transitions, WindowBatch, Windows, transitions_of, windows_at, windows_of
 from langevin.data.trajectories import Trajectories
-from langevin.dynamics.domain_classifier import DomainClassifier
+from langevin.dynamics.domain_classifier import DomainClassifier, DynamicsClassifier
 from langevin.dynamics.inverse import InverseModel
 from langevin.planners.off_dynamics_contexts import (
     CONTEXTS,
@@ -105,7 +105,7 @@ class OffDynamicsPlanner(eqx.Module):
 def init_planner(
     training: WindowTraining,
     data: TwoSystems,
-    classifier: DomainClassifier,
+    classifier: DomainClassifier | DynamicsClassifier,
     inverse: InverseModel,
     epsilon: float,
     *,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from langevin.data.sampling import Transitions, Windows
-from langevin.dynamics.domain_classifier import DomainClassifier
+from langevin.dynamics.domain_classifier import DomainClassifier, DynamicsClassifier
 from langevin.dynamics.inverse import InverseModel
 
 ContextName = Literal["return", "dynamics", "inverse", "domain"]
@@ -80,7 +80,7 @@ class ContextScales(eqx.Module):
 
 
 def evidence_of(
-    classifier: DomainClassifier,
+    classifier: DomainClassifier | DynamicsClassifier,
     inverse: InverseModel,
     transitions: Transitions,
     chunk_rows: int = CHUNK_ROWS,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from langevin.data.sampling import Transitions
-from langevin.dynamics.domain_classifier import DomainClassifier
+from langevin.dynamics.domain_classifier import DomainClassifier, DynamicsClassifier
 from langevin.dynamics.inverse import InverseModel
 from langevin.planners.off_dynamics_contexts import BOUNDS, CONTEXTS, ContextName
 
@@ -48,13 +48,15 @@ class Diagnostics(eqx.Module):
 def diagnose(
     source: Float[Array, "source_windows contexts"],
     target: Float[Array, "target_windows contexts"],
-    classifier: DomainClassifier,
+    classifier: DomainClassifier | DynamicsClassifier,
     inverse: InverseModel,
     held_out: tuple[Transitions, Transitions],
 ) -> Diagnostics:
     """From all windows' contexts, and from as many rows of the source as of the target."""
     systems = (source, target)
-    probability = jnp.concatenate([classifier.probability(rows) for rows in held_out])
+    # A difference of log odds is no probability of where a row came from; the classifier of transitions has one.
+    judged = classifier.transition if isinstance(classifier, DynamicsClassifier) else classifier
+    probability = jnp.concatenate([judged.probability(rows) for rows in held_out])
     of_target = jnp.repeat(jnp.array([0.0, 1.0]), held_out[0].size, total_repeat_length=probability.size)
     scores = [part[:, CONTEXTS.index("dynamics")] for part in systems]
     return Diagnostics(

@@ -8,7 +8,7 @@ import pytest
 
 from langevin.data.sampling import Transitions
 from langevin.dynamics.dara import DARA
-from langevin.dynamics.domain_classifier import DomainTraining
+from langevin.dynamics.domain_classifier import DomainTraining, DynamicsClassifier
 
 NOISE = 0.5
 
@@ -82,6 +82,16 @@ def test_the_charge_is_the_ratio_of_the_dynamics_alone(dara):
     usual = np.abs(truth) < 4
     assert np.corrcoef(charge[usual], truth[usual])[0, 1] > 0.93
     assert np.abs(charge - truth)[usual].mean() < 0.4
+
+
+def test_two_classifiers_say_of_the_dynamics_what_one_mixes_with_who_acted(dara):
+    _, state = dara
+    sample = jax.tree.map(lambda leaf: leaf[:500], SOURCE)
+    both = DynamicsClassifier(state.full.classifier, state.partial.classifier)
+    truth = log_density(sample, 0.2) - log_density(sample, 1.0)
+    usual = np.abs(truth) < 4
+    assert np.abs(np.asarray(both.logit(sample)) - truth)[usual].mean() < 0.4
+    np.testing.assert_allclose(both.probability(sample), jax.nn.sigmoid(both.logit(sample)), rtol=1e-6)
 
 
 def test_the_charge_is_limited(dara):

@@ -122,6 +122,24 @@ def test_seeds_differ_and_their_scales_are_those_of_all_the_data(trained):
     assert np.all(typical[:, 1] > 0.5)
 
 
+def test_a_score_of_the_dynamics_alone_does_not_tell_who_acted(tmp_path):
+    """One system twice, of which one was only ever pushed to the left: its rows tell, their dynamics do not."""
+    left = log(1, 200, 3)
+    rows = left.actions[:, 0] < 0
+    chosen = dataclasses.replace(CONFIG, score="dynamics")
+    system = off_dynamics.prepare(chosen, SOURCE, left)
+    pushed_left = jax.tree.map(lambda leaf: leaf[np.flatnonzero(rows)], system.target.transitions)
+    system = eqx.tree_at(lambda s: s.taught, system, pushed_left)
+    stage = off_dynamics.classifier_stage(chosen)
+    result = train([stage], system, (0,), tmp_path, chunk_steps=200)
+    classifier = jax.tree.map(
+        lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, result.states["classifier"]
+    )
+    sure = np.abs(np.asarray(classifier.transition.probability(pushed_left)) - 0.5).mean()
+    of_dynamics = np.abs(np.asarray(classifier.probability(pushed_left)) - 0.5).mean()
+    assert of_dynamics < sure / 2
+
+
 @pytest.fixture(scope="module")
 def begun(trained):
     results = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, trained.states)

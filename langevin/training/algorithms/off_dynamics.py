@@ -10,7 +10,8 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from langevin.data.trajectories import Trajectories
 from langevin.diffusion.chain_sampler import ChainSampling
-from langevin.dynamics.domain_classifier import DomainTraining
+from langevin.dynamics.dara import DARA
+from langevin.dynamics.domain_classifier import DomainTraining, DynamicsClassifier
 from langevin.dynamics.inverse import InverseTraining
 from langevin.errors import UsageError, require_at_least, require_between
 from langevin.planners.off_dynamics import (
@@ -48,6 +49,8 @@ class OffDynamicsConfig:
     sampling: ChainSampling = ChainSampling()
     contexts: tuple[ContextName, ...] = ("return", "dynamics", "inverse")
     """What the planner is told of a window."""
+    score: Literal["transition", "dynamics"] = "transition"
+    """What the dynamics score is made of: p(target | s, a, s'), the paper's, or that less what (s, a) says already."""
     guidance: float = 0.9
     """w of (1 + w) eps(x, contexts) - w eps(x, none); 0 is the conditional model."""
     action: Literal["planned", "inverse"] = "planned"
@@ -103,18 +106,30 @@ def stages(config: OffDynamicsConfig, system: System) -> list[Stage]:
 
 
 def classifier_stage(config: OffDynamicsConfig) -> Stage:
-    """p(target | s, a, s'), by Eq. 5."""
+    """p(target | s, a, s'), by Eq. 5; for a score of the dynamics alone p(target | s, a) beside it."""
     training = config.classifier
+    both = DARA(classifiers=training)
 
-    def init(data: TwoSystems, results: Results, *, key: PRNGKeyArray):
+    def init_one(data: TwoSystems, results: Results, *, key: PRNGKeyArray):
         return training.init(data.source.transitions, data.taught, True, key=key)
 
-    def update(state, data: TwoSystems, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
+    def update_one(state, data: TwoSystems, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
         return training.update(state, data.source.transitions, data.taught, step=step, key=key)
 
+    def init_both(data: TwoSystems, results: Results, *, key: PRNGKeyArray):
+        return both.init(data.source.transitions, data.taught, key=key)
+
+    def update_both(state, data: TwoSystems, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
+        return both.update(state, data.source.transitions, data.taught, step=step, key=key)
+
+    if config.score == "transition":
+        return Stage(
+            "classifier", config.classifier_steps, init_one, update_one,
+            finish=lambda state, data, results: state.classifier,
+        )  # fmt: skip
     return Stage(
-        "classifier", config.classifier_steps, init, update,
-        finish=lambda state, data, results: state.classifier,
+        "classifier", config.classifier_steps, init_both, update_both,
+        finish=lambda state, data, results: DynamicsClassifier(state.full.classifier, state.partial.classifier),
     )  # fmt: skip
 
 
