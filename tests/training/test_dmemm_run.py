@@ -104,7 +104,7 @@ def test_the_policy_plans_from_where_it_is_within_the_bounds_and_repeats_itself(
     policy = one_of(result.policies(stages), 1)
     assert isinstance(policy, RecedingPlanner if kind == "robot" else PlannerPolicy)
     assert not heeds_rewards(policy)
-    starts = {"robot": jnp.linspace(-0.5, 0.5, 3)[:, None], "maze": jnp.array([[1.0, 1.0, 0, 0]] * 3)}[kind]
+    starts = {"robot": jnp.linspace(-0.2, 0.3, 3)[:, None], "maze": jnp.array([[1.0, 1.0, 0, 0]] * 3)}[kind]
     act = eqx.filter_jit(policy.act)
     actions, memory = act(starts, policy.start(3), key=jax.random.key(0))
     again, _ = act(starts, policy.start(3), key=jax.random.key(0))
@@ -196,7 +196,7 @@ def test_the_paper_preset_has_the_papers_numbers():
             "unknown key.*transition_wait.*nearest: transition_weight",
         ),
         ("robot", {"guidance.scale": -1.0}, "scale must be at least 0"),
-        ("robot", {"sampling.steps": 9}, "count must lie between 1 and 8, got 9"),
+        ("robot", {"sampling.steps": 9}, "steps must lie between 1 and 8, got 9"),
         ("maze", {"planner.windows.goal_size": 0}, "is held at its goal's position.*set it to 2"),
         ("maze", {"arrivals": 0}, "arrivals must be at least 1"),
         ("maze", {"planner.windows.process": "edm"}, 'process must be "ddpm"'),

@@ -15,7 +15,7 @@ from langevin.diffusion.chain_sampler import ChainSampler, ChainSampling
 from langevin.dynamics.ensemble_training import EnsembleTraining
 from langevin.dynamics.reward import RewardTraining
 from langevin.dynamics.split import SplitTransitions, split_transitions
-from langevin.errors import UsageError, require_at_least
+from langevin.errors import UsageError, require_at_least, require_between
 from langevin.planners.controllers import ControllerName
 from langevin.planners.dmemm import DMEMMTraining, RewardRange
 from langevin.planners.dual_guidance import DualGuidance
@@ -58,6 +58,7 @@ class DMEMMConfig:
     def __post_init__(self):
         require_at_least(1, arrivals=self.arrivals)
         require_at_least(0, replan_every=self.replan_every)
+        require_between(1, self.planner.windows.chain.steps, **{"sampling.steps": self.sampling.steps})
 
 
 class DMEMMData(eqx.Module):
