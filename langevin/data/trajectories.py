@@ -59,17 +59,16 @@ class Trajectories:
         action_high: Float32[np.ndarray, " action"],
         rows: int,
     ) -> "Trajectories":
-        """One truncated episode: the shapes of a dataset without its data. States count up, so that all differ."""
-        states = np.broadcast_to(np.arange(rows + 1, dtype=np.float32)[:, None], (rows + 1, observation_size))
+        """One truncated episode of zeros: the shapes of a dataset without its data."""
         truncations = np.zeros(rows, bool)
         truncations[-1:] = True
         return Trajectories(
-            observations=states[:-1],
+            observations=np.zeros((rows, observation_size), np.float32),
             actions=np.broadcast_to(np.clip(0, action_low, action_high), (rows, action_size)),
             rewards=np.zeros(rows, np.float32),
             terminations=np.zeros(rows, bool),
             truncations=truncations,
-            next_observations=states[1:],
+            next_observations=np.zeros((rows, observation_size), np.float32),
             episode_ends=np.array([rows]),
             action_low=action_low,
             action_high=action_high,

@@ -168,11 +168,13 @@ class WindowDiffusion(eqx.Module):
         *,
         key: PRNGKeyArray,
     ) -> Float[Array, "horizon channels"]:
-        """One plan's rows, within the data's range; a chain's sampler can renew a guess of it."""
+        """One plan's rows, within the data's range but for what is held; a chain's sampler can renew a guess of it."""
         if guess is None:
-            return self.scale.clip(sampler.draw(denoiser, constraint, key=key))
-        assert isinstance(sampler, ChainSampler), "only a chain renews a plan"
-        return self.scale.clip(sampler.draw(denoiser, constraint, guess=guess, key=key))
+            rows = sampler.draw(denoiser, constraint, key=key)
+        else:
+            assert isinstance(sampler, ChainSampler), "only a chain renews a plan"
+            rows = sampler.draw(denoiser, constraint, guess=guess, key=key)
+        return constraint.apply(self.scale.clip(rows))
 
 
 class WindowState(eqx.Module):

@@ -189,7 +189,7 @@ def test_all_runs_stand_on_one_page(workshop, at_work, capsys):
     assert run(["report", str(workshop), "-o", str(out), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert {entry["label"] for entry in result["runs"]} == {
-        "BC", "TD3+BC", "CQL", "IQL", "TD3+BC + DyDiff", "IQL + ADEPT", "Diffuser",
+        "BC", "TD3+BC", "CQL", "IQL", "TD3+BC + DyDiff", "IQL + ADEPT", "Diffuser", "Hierarchical Diffuser",
     }  # fmt: skip
     page = out.read_text()
     for summary in (read(workshop / algorithm) for algorithm in SETTINGS):
@@ -309,8 +309,16 @@ def test_a_world_model_judges_another_runs_policies(copied, capsys):
         ("dydiff", ["--in-world-model", "--fqe"], "--fqe and --in-world-model are two evaluations"),
         ("iql", ["--world-model", "dydiff"], "--world-model goes with --in-world-model"),
         ("dydiff", ["--steps", "5"], "--steps goes with --in-world-model"),
-        ("dydiff", ["--in-world-model", "--sample"], "--task and --sample are for the real environment"),
-        ("iql", ["--fqe", "--task", "pointmaze/medium"], "--task and --sample are for the real environment"),
+        (
+            "dydiff",
+            ["--in-world-model", "--sample"],
+            "--task, --sample and --contexts are for the real",
+        ),
+        (
+            "iql",
+            ["--fqe", "--task", "pointmaze/medium"],
+            "--task, --sample and --contexts are for the real",
+        ),
         ("dydiff", ["--in-world-model", "--noises", "0"], "noises must be at least 1"),
         ("dydiff", ["--in-world-model", "--steps", "0"], "steps must be at least 1"),
     ],

@@ -1,5 +1,6 @@
 """What an algorithm is handed besides its settings: the system it controls, and the data of it."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +37,17 @@ class System:
         )
 
     def blank_data(self, rows: int) -> Trajectories:
-        """Data of the right shape with nothing in it, to learn array shapes from without the dataset."""
-        return Trajectories.blank(
+        """Data of the right shape with nothing in it, to learn array shapes from without the dataset.
+
+        States count up, so that data may be searched for ways from one to another.
+        """
+        blank = Trajectories.blank(
             self.observation_size, self.action_size, self.action_low, self.action_high, rows
         )
+        states = np.broadcast_to(
+            np.arange(rows + 1, dtype=np.float32)[:, None], (rows + 1, self.observation_size)
+        )
+        return dataclasses.replace(blank, observations=states[:-1], next_observations=states[1:])
 
 
 def system_of(task: Task, *datasets: Trajectories) -> System:
