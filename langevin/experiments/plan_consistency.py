@@ -19,6 +19,7 @@ import numpy as np
 import tyro
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 
@@ -155,6 +156,7 @@ def consistency_figure(rows: list[dict[str, Any]]) -> Figure:
         calls = [int(call) for call in row["by_call"]]
         by_call.plot(calls, list(row["by_call"].values()), marker=style.marker, markersize=3.5, **look)
     for ax in (by_row, by_call):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_ylim(bottom=0)
         ax.axhline(1, color=color("muted"), linewidth=0.7, linestyle=":")
     by_row.legend(frameon=False, fontsize=FONT_POINTS - 1, labelcolor=color("ink"))

@@ -5,7 +5,6 @@ import json
 import pytest
 import tyro
 
-from langevin.cli import run
 from langevin.commands import bench
 from langevin.commands.bench import Bench
 from langevin.errors import UsageError
@@ -79,33 +78,3 @@ def test_bad_input_is_refused_in_one_sentence_before_anything_is_built(options, 
 def test_the_command_line_reads_every_option():
     parsed = tyro.cli(Bench, args=["--only", "td3bc", "unet", "--seconds", "2", "--seeds", "5", "--json"])
     assert parsed == Bench(only=("td3bc", "unet"), seconds=2.0, seeds=5, json=True)
-
-
-def test_planning_is_measured_way_by_way_and_left_in_the_runs_folder(workshop, capsys):
-    folder = workshop / "hierarchical_diffuser"
-    words = f"bench planning {folder} --calls 1 --batch 2 --episodes 1 --seconds 0.01 --json".split()
-    assert run(words) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert [(way["method"], way["calls"]) for way in result["ways"]] == [
-        ("DDPM", 3), ("DDPM", 1), ("DDIM", 1), ("DPM-Solver++", 1), ("DDPM, warm", 1),
-    ]  # fmt: skip
-    assert all(way["single_decisions_per_second"] > 0 for way in result["ways"])
-    assert all(len(way["normalized_score"]["per_seed"]) == 1 for way in result["ways"])
-    assert json.loads((folder / "planning.json").read_text()) == result
-    assert (folder / "planning.png").stat().st_size > 5000
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["{}/bc"], "draws no plans by a DDPM chain"),
-        (["{}/nothing"], "nothing"),
-        (["{}/hierarchical_diffuser", "--calls", "0"], "--calls must be numbers of at least 1, got [0]"),
-        (["{}/hierarchical_diffuser", "--batch", "0"], "--batch must be at least 1, got 0"),
-        (["{}/hierarchical_diffuser", "--episodes", "-1"], "--episodes must be at least 0, got -1"),
-        (["{}/hierarchical_diffuser", "--seconds", "nan"], "--seconds must be a positive number, got nan"),
-    ],
-)
-def test_a_planning_bench_that_cannot_be_is_refused(workshop, words, said, capsys):
-    assert run(["bench", "planning", *(word.format(workshop) for word in words)]) == 2
-    assert said in capsys.readouterr().err

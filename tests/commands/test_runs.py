@@ -11,6 +11,7 @@ from tiny_runs import ID, SEEDS, SETTINGS, contents, train_arguments
 
 from langevin import load_policy
 from langevin.cli import run
+from langevin.commands import bench_planning
 from langevin.commands.train import parse_setting
 from langevin.envs.tasks import get_task
 from langevin.evaluation.world_fidelity import SAMPLES
@@ -411,3 +412,34 @@ def test_what_cannot_be_transferred_is_said_in_a_sentence(at_work, arguments, me
     assert run(["train", *arguments, "--dataset", ID, "--out", "out"]) == 2
     assert message in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+def test_planning_is_measured_way_by_way_and_left_in_the_runs_folder(workshop, capsys, monkeypatch):
+    """Two ways of the five: each compiles programs of its own."""
+    folder = workshop / "hierarchical_diffuser"
+    ways = bench_planning.trials
+    monkeypatch.setattr(bench_planning, "trials", lambda steps, calls: ways(steps, calls)[::4])
+    words = f"bench planning {folder} --calls 1 --batch 2 --episodes 1 --seconds 0.01 --json".split()
+    assert run(words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [(way["method"], way["calls"]) for way in result["ways"]] == [("DDPM", 3), ("DDPM, warm", 1)]
+    assert all(way["single_decisions_per_second"] > 0 for way in result["ways"])
+    assert all(len(way["normalized_score"]["per_seed"]) == 1 for way in result["ways"])
+    assert json.loads((folder / "planning.json").read_text()) == result
+    assert (folder / "planning.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{}/bc"], "draws no plans by a DDPM chain"),
+        (["{}/nothing"], "nothing"),
+        (["{}/hierarchical_diffuser", "--calls", "0"], "--calls must be numbers of at least 1, got [0]"),
+        (["{}/hierarchical_diffuser", "--batch", "0"], "--batch must be at least 1, got 0"),
+        (["{}/hierarchical_diffuser", "--episodes", "-1"], "--episodes must be at least 0, got -1"),
+        (["{}/hierarchical_diffuser", "--seconds", "nan"], "--seconds must be a positive number, got nan"),
+    ],
+)
+def test_a_planning_bench_that_cannot_be_is_refused(workshop, words, said, capsys):
+    assert run(["bench", "planning", *(word.format(workshop) for word in words)]) == 2
+    assert said in capsys.readouterr().err

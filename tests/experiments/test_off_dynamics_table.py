@@ -115,10 +115,10 @@ def short_cheetahs(monkeypatch):
 def test_a_tiny_run_writes_its_table_picture_and_numbers_and_is_kept(short_cheetahs, tmp_path):
     experiment = OffDynamics(
         "halfcheetah/random-v0", "halfcheetah/total_mass/target-v0", tmp_path / "out",
-        variants=("off_dynamics", "r_ds"), masses=(14.0, 3.0), scale=1e-3, set=SMALL, seeds=1, episodes=2,
+        variants=("off_dynamics",), masses=(3.0,), scale=1e-3, set=SMALL, seeds=1, episodes=2,
     )  # fmt: skip
     rows = experiment.run()
-    assert [len(row["returns_by_mass"]) for row in rows.values()] == [2, 2]
+    assert len(rows["off_dynamics"]["returns_by_mass"]) == 1
     written = json.loads((tmp_path / "out" / "off_dynamics.json").read_text())
     assert written["rows"]["off_dynamics"] == rows["off_dynamics"]
     assert (tmp_path / "out" / "off_dynamics.png").stat().st_size > 1000

@@ -41,7 +41,6 @@ def data(observation_size=4, action_size=2, rows=120):
 @pytest.mark.parametrize(
     ("name", "task", "dataset", "extra"),
     [
-        ("hierarchical_diffuser", "pointmaze/umaze", "pointmaze/umaze-v0", {"planner.high.shortest": 1}),
         ("hierarchical_diffuser", "hopper", "hopper/medium-v0", {
             "replan_every": 2, "value.width": 8, "value.multipliers": [1], "candidates": 2,
         }),
