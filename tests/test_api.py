@@ -136,7 +136,7 @@ def test_an_add_on_refuses_terminations_it_has_no_rule_for(tank, tmp_path):
 
 
 def test_a_planner_to_a_goal_refuses_a_system_without_one(tank, tmp_path):
-    with pytest.raises(langevin.UsageError, match="has none"):
+    with pytest.raises(langevin.UsageError, match="has no goal"):
         langevin.train("diffuser", tank, tmp_path / "run", steps=2, settings={"planner.goal_size": 2})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
@@ -15,7 +16,7 @@ from rich.table import Table
 from langevin.envs.stepping import make_simulator
 from langevin.errors import UsageError
 from langevin.evaluation.episodes import run_episodes
-from langevin.evaluation.planning_speed import chain_of, deciding, resampled, starts_of, trials
+from langevin.evaluation.planning_speed import deciding, first_windows, renews, resampled, trials
 from langevin.evaluation.scores import score_summary
 from langevin.evaluation.speed import machine, measure
 from langevin.experiments.runs import EVALUATION_SEED, LoadedRun, load_run, one_seed
@@ -78,10 +79,13 @@ class BenchPlanning:
     def measured(self, loaded: LoadedRun, progress: AbstractProgress) -> dict[str, Any]:
         """Every way's speeds and score, ready for JSON."""
         task, policies = loaded.system.task, loaded.policies
-        windows = chain_of(one_seed(policies, 0))
+        first = one_seed(policies, 0)
+        windows = first_windows(first)
         chain_steps = windows.process.schedule.betas.shape[-1]  # pyright: ignore[reportAttributeAccessIssue]
-        starts = make_simulator(task, self.batch).reset(np.random.default_rng(EVALUATION_SEED))
-        rows, ways = [], trials(chain_steps, self.calls)
+        starts = jnp.asarray(
+            make_simulator(task, self.batch).reset(np.random.default_rng(EVALUATION_SEED)), jnp.float32
+        )
+        rows, ways = [], trials(chain_steps, self.calls, renews(first))
         with progress.track(len(ways), "planning") as advance:
             for trial in ways:
                 advance(0, f"{trial.label}, {trial.calls} calls")
@@ -90,7 +94,7 @@ class BenchPlanning:
                 )
                 row: dict[str, Any] = {"method": trial.label, "calls": trial.calls}
                 for name, batch in (("single", 1), ("batch", self.batch)):
-                    speed = measure(deciding(one_seed(ours, 0), starts_of(starts[:batch])), self.seconds)
+                    speed = measure(deciding(one_seed(ours, 0), starts[:batch]), self.seconds)
                     row[f"{name}_decisions_per_second"] = speed.units_per_second
                 if self.episodes:
                     episodes = run_episodes(

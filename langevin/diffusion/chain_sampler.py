@@ -10,7 +10,7 @@ from langevin.diffusion.ddim import ddim_sample
 from langevin.diffusion.ddpm import DiscreteSchedule
 from langevin.diffusion.dpm_solver import dpm_solver_sample
 from langevin.diffusion.levels import Denoiser, Guide, Levels, unmoved
-from langevin.errors import UsageError, require_at_least
+from langevin.errors import UsageError, require_at_least, require_between
 
 ChainMethod = Literal["ancestral", "ddim", "dpm_solver"]
 
@@ -39,6 +39,7 @@ class ChainSampling(eqx.Module):
 
     def sampler(self, schedule: DiscreteSchedule, guide: Guide = unmoved) -> "ChainSampler":
         """The sampler for a chain. Raises UsageError for more steps than the chain has."""
+        require_between(1, schedule.steps, steps=self.steps)
         return ChainSampler(
             schedule.evenly(self.steps), guide, self.method, self.temperature, self.renewed_steps
         )

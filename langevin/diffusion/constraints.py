@@ -22,3 +22,8 @@ class Constraint(eqx.Module):
 def unconstrained(horizon: int, channels: int) -> Constraint:
     """A constraint that holds nothing."""
     return Constraint(jnp.zeros((horizon, channels), bool), jnp.zeros((horizon, channels)))
+
+
+def mean_of_counted(errors: Float[Array, "*shape"], counted: Bool[Array, "*shape"]) -> Float[Array, ""]:
+    """The mean of the errors of entries that count; 0 if none does."""
+    return jnp.where(counted, errors, 0.0).sum() / jnp.maximum(counted.sum(), 1)

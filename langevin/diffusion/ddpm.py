@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from langevin.diffusion.constraints import Constraint
-from langevin.diffusion.levels import Denoiser, Levels
+from langevin.diffusion.levels import Levels
 from langevin.errors import UsageError, require_at_least, require_between
 
 PredictNoise = Callable[[Float[Array, "*shape"], Int[Array, ""]], Float[Array, "*shape"]]
@@ -140,30 +139,3 @@ def ancestral_sample(
         mean, std = schedule.posterior(clean, noisy, index)
         noisy = mean + std * jax.random.normal(step_key, shape)
     return noisy
-
-
-def ancestral_chain(
-    denoiser: Denoiser,
-    constraint: Constraint,
-    schedule: DiscreteSchedule,
-    temperature: float = 1.0,
-    *,
-    key: PRNGKeyArray,
-) -> Float[Array, "horizon channels"]:
-    """A sample of a trajectory model, by a compiled chain of any length, held entries put back after every step.
-
-    denoiser: x_0 of a noisy sample and its step. temperature: of the noise, at the start and in every step; below 1
-    samples keep to what is likely (Decision Diffuser takes 0.5).
-    """
-    keys = jax.random.split(key, 1 + schedule.steps)
-    shape = constraint.values.shape
-    start = constraint.apply(temperature * jax.random.normal(keys[0], shape))
-
-    def one_step(noisy, at):
-        step, step_key = at
-        mean, std = schedule.posterior(denoiser(noisy, step), noisy, step)
-        return constraint.apply(mean + temperature * std * jax.random.normal(step_key, shape)), None
-
-    steps = jnp.arange(schedule.steps)[::-1]
-    sample, _ = jax.lax.scan(one_step, start, (steps, keys[1:]))
-    return sample

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from langevin.diffusion.constraints import Constraint
+from langevin.diffusion.constraints import Constraint, mean_of_counted
 
 Network = Callable[[Float[Array, "horizon inputs"], Float[Array, ""]], Float[Array, "horizon channels"]]
 
@@ -89,5 +89,4 @@ def edm_loss(
         return edm.square_error(network, clean, constraint, condition, key=key)
 
     errors = jax.vmap(one)(clean, constraints, conditions, keys)
-    counted = valid[:, :, None] & ~constraints.held
-    return jnp.where(counted, errors, 0.0).sum() / jnp.maximum(counted.sum(), 1)
+    return mean_of_counted(errors, valid[:, :, None] & ~constraints.held)

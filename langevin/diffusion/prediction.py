@@ -8,7 +8,7 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from langevin.diffusion.constraints import Constraint
 from langevin.diffusion.ddpm import DiscreteSchedule
@@ -69,29 +69,3 @@ class DDPM(eqx.Module):
         noisy, step, noise = self.corrupted(clean, constraint, key=key)
         target = noise if self.predicts == "noise" else clean
         return (self.output(network, noisy, step, condition) - target) ** 2
-
-
-def ddpm_loss(
-    ddpm: DDPM,
-    network: Network,
-    clean: Float[Array, "batch horizon channels"],
-    valid: Bool[Array, "batch horizon"],
-    constraints: Constraint,
-    conditions: Float[Array, "batch horizon conditions"],
-    weights: Float[Array, "horizon channels"] | float = 1.0,
-    *,
-    key: PRNGKeyArray,
-) -> Float[Array, ""]:
-    """Mean square error over the entries that are neither held nor padded, one step of the chain a trajectory.
-
-    `constraints` carries a leading batch axis. weights: of an entry's error (Diffuser counts the first action ten
-    times).
-    """
-    keys = jax.random.split(key, clean.shape[0])
-
-    def one(clean, constraint, condition, key):
-        return ddpm.square_error(network, clean, constraint, condition, key=key)
-
-    errors = jax.vmap(one)(clean, constraints, conditions, keys)
-    counted = valid[:, :, None] & ~constraints.held
-    return jnp.where(counted, weights * errors, 0.0).sum() / jnp.maximum(counted.sum(), 1)

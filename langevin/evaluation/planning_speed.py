@@ -6,7 +6,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from langevin.diffusion.chain_sampler import ChainMethod, ChainSampler, ChainSampling
@@ -37,20 +36,21 @@ class Trial:
         return self.sampling.renewed_steps or self.sampling.steps
 
 
-def trials(chain_steps: int, calls: tuple[int, ...]) -> list[Trial]:
+def trials(chain_steps: int, calls: tuple[int, ...], renews: bool) -> list[Trial]:
     """The full ancestral chain, then every method at every number of calls that is below the chain's steps.
 
-    "warm" renews the last plan by the ancestral chain's last so many steps.
+    renews: also "warm", which renews the last plan by the ancestral chain's last so many steps.
     """
     found = [Trial("DDPM", ChainSampling("ancestral", chain_steps))]
     methods: dict[str, ChainMethod] = {"DDPM": "ancestral", "DDIM": "ddim", "DPM-Solver++": "dpm_solver"}
     for count in sorted({count for count in calls if count < chain_steps}, reverse=True):
         found += [Trial(label, ChainSampling(method, count)) for label, method in methods.items()]
-        found.append(Trial("DDPM, warm", ChainSampling("ancestral", chain_steps, renewed_steps=count)))
+        if renews:
+            found.append(Trial("DDPM, warm", ChainSampling("ancestral", chain_steps, renewed_steps=count)))
     return found
 
 
-def chain_of(policy: Policy) -> WindowDiffusion:
+def first_windows(policy: Policy) -> WindowDiffusion:
     """The windows that a planner draws first.
 
     Raises UsageError for a policy that plans by no chain, whose steps could be other ones.
@@ -68,6 +68,11 @@ def chain_of(policy: Policy) -> WindowDiffusion:
             "decision_diffuser, hierarchical_diffuser, dmemm or off_dynamics"
         )
     return windows
+
+
+def renews(policy: Policy) -> bool:
+    """Whether a plan can begin at the one before it; those to a goal are drawn anew."""
+    return not isinstance(policy, PlannerPolicy)
 
 
 def resampled(policy: Any, sampling: ChainSampling) -> Any:
@@ -121,8 +126,3 @@ def deciding(policy: Policy, observations: Float[Array, "batch observation"]) ->
         jax.block_until_ready(decide(policy, begun)[1])
 
     return Program(run, DECISIONS * batch, 0.0)
-
-
-def starts_of(reset: Float[Any, "batch observation"]) -> Float[Array, "batch observation"]:
-    """Start states as the device takes them."""
-    return jnp.asarray(reset, jnp.float32)

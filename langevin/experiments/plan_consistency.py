@@ -29,7 +29,7 @@ from langevin.diffusion.levels import Levels
 from langevin.envs.stepping import make_simulator
 from langevin.envs.tasks import Task
 from langevin.errors import UsageError, require_at_least
-from langevin.evaluation.planning_speed import chain_of
+from langevin.evaluation.planning_speed import first_windows
 from langevin.experiments.runs import load_run, one_seed
 from langevin.planners.receding import RecedingPlanner
 from langevin.progress import BarProgress
@@ -103,7 +103,7 @@ class PlanConsistency:
         """One run's errors: in units of the data's one-step changes, so that a plan that stands still has 1."""
         loaded = load_run(folder)
         planner = one_seed(loaded.policies, 0)
-        windows = chain_of(planner)
+        windows = first_windows(planner)
         if not isinstance(planner, RecedingPlanner) or windows.stride != 1 or not windows.plans_actions:
             raise UsageError(
                 f"{folder}: plans of {loaded.config.algorithm} in {loaded.system.task.id} are not rows of single steps "

@@ -11,7 +11,7 @@ from langevin.nets.activations import mish
 from langevin.nets.convolution import Convolution
 from langevin.nets.embeddings import SinusoidalEmbedding
 from langevin.nets.mlp import MLP, Linear
-from langevin.nets.temporal_unet import GROUPS, ResidualBlock
+from langevin.nets.temporal_unet import GROUPS, ResidualBlock, noise_layers, two_blocks
 
 
 class TemporalEncoder(eqx.Module):
@@ -33,23 +33,12 @@ class TemporalEncoder(eqx.Module):
     ):  # fmt: skip
         noise_key, blocks_key, shrink_key, head_key = jax.random.split(key, 4)
 
-        def two_blocks(channels_in: int, channels_out: int, key: PRNGKeyArray):
-            first_key, second_key = jax.random.split(key)
-            return (
-                ResidualBlock(channels_in, channels_out, width, kernel, GROUPS, key=first_key),
-                ResidualBlock(channels_out, channels_out, width, kernel, GROUPS, key=second_key),
-            )
-
         channels = [width * multiplier for multiplier in multipliers]
         levels = len(channels)
-        first_noise_key, second_noise_key = jax.random.split(noise_key)
         self.noise_embedding = SinusoidalEmbedding(width)
-        self.noise_layers = (
-            Linear(width, 4 * width, key=first_noise_key),
-            Linear(4 * width, width, key=second_noise_key),
-        )
+        self.noise_layers = noise_layers(width, key=noise_key)
         self.blocks = tuple(
-            two_blocks(before, after, key)
+            two_blocks(before, after, width, kernel, GROUPS, key=key)
             for (before, after), key in zip(
                 pairwise([in_channels, *channels]), jax.random.split(blocks_key, levels), strict=True
             )

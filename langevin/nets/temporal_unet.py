@@ -73,6 +73,23 @@ class ResidualBlock(eqx.Module):
         return self.second(hidden) + shortcut
 
 
+def two_blocks(
+    in_channels: int, out_channels: int, embedding_size: int, kernel: int, groups: int, *, key: PRNGKeyArray
+) -> tuple[ResidualBlock, ResidualBlock]:
+    """A level of the network."""
+    first_key, second_key = jax.random.split(key)
+    return (
+        ResidualBlock(in_channels, out_channels, embedding_size, kernel, groups, key=first_key),
+        ResidualBlock(out_channels, out_channels, embedding_size, kernel, groups, key=second_key),
+    )
+
+
+def noise_layers(width: int, *, key: PRNGKeyArray) -> tuple[Linear, Linear]:
+    """What a noise level's embedding goes through, with Mish between them."""
+    first_key, second_key = jax.random.split(key)
+    return Linear(width, 4 * width, key=first_key), Linear(4 * width, width, key=second_key)
+
+
 class TemporalUNet(eqx.Module):
     """Maps a noisy trajectory and its noise level to an output of the same length.
 
@@ -105,23 +122,12 @@ class TemporalUNet(eqx.Module):
             jax.random.split(key, 8)
         )
 
-        def two_blocks(channels_in: int, channels_out: int, key: PRNGKeyArray):
-            first_key, second_key = jax.random.split(key)
-            return (
-                ResidualBlock(channels_in, channels_out, width, kernel, groups, key=first_key),
-                ResidualBlock(channels_out, channels_out, width, kernel, groups, key=second_key),
-            )
-
         channels = [width * multiplier for multiplier in multipliers]
         steps_down = list(pairwise(channels))
-        first_noise_key, second_noise_key = jax.random.split(noise_key)
         self.noise_embedding = SinusoidalEmbedding(width)
-        self.noise_layers = (
-            Linear(width, 4 * width, key=first_noise_key),
-            Linear(4 * width, width, key=second_noise_key),
-        )
+        self.noise_layers = noise_layers(width, key=noise_key)
         self.down = tuple(
-            two_blocks(before, after, key)
+            two_blocks(before, after, width, kernel, groups, key=key)
             for (before, after), key in zip(
                 pairwise([in_channels, *channels]), jax.random.split(down_key, len(channels)), strict=True
             )
@@ -130,10 +136,10 @@ class TemporalUNet(eqx.Module):
             Convolution(above, above, 3, stride=2, key=key)
             for (above, _), key in zip(steps_down, jax.random.split(shrink_key, len(steps_down)), strict=True)
         )
-        self.middle = two_blocks(channels[-1], channels[-1], middle_key)
+        self.middle = two_blocks(channels[-1], channels[-1], width, kernel, groups, key=middle_key)
         # Twice the channels in: the activations from below beside the ones skipped over.
         self.up = tuple(
-            two_blocks(2 * below, above, key)
+            two_blocks(2 * below, above, width, kernel, groups, key=key)
             for (above, below), key in zip(
                 steps_down[::-1], jax.random.split(up_key, len(steps_down)), strict=True
             )

@@ -125,7 +125,7 @@ class DMEMMTraining(eqx.Module):
         entries that count, so that lambda weighs what it does in the paper, and Eq. 11 without weights is the mean
         error that Diffuser minimises.
         """
-        known_key, _, noise_key = jax.random.split(key, 3)
+        known_key, _, noise_key = jax.random.split(key, 3)  # as Diffuser's loss splits it: the same noise
         examples = self.windows.examples(mechanism.scale, batch, key=known_key)
         noised = self.noised(network, examples, key=noise_key)
         loss = self.denoising_loss(noised, weights, examples, mechanism.scale)

@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from langevin.data.sampling import Windows, sample_windows
+from langevin.data.sampling import WindowBatch, Windows, sample_windows
 from langevin.diffusion.chain_sampler import ChainSampler
 from langevin.diffusion.samplers import Sampler
 from langevin.planners.controllers import ControllerName, follow_actions, follow_inverse, follow_waypoints
 from langevin.planners.inverse import InverseController, InverseState, InverseTraining
 from langevin.planners.segments import SegmentFiller
-from langevin.planners.window_diffusion import WindowDiffusion, WindowState, WindowTraining, every_row
+from langevin.planners.window_diffusion import Scale, WindowDiffusion, WindowState, WindowTraining, every_row
 from langevin.policies.base import Metrics, Policy
 
 PACE_STEPS = 8
@@ -177,13 +177,21 @@ def update_planner(
     batch_key, loss_key = jax.random.split(key)
     batch = every_row(sample_windows(windows, training.batch_size, key=batch_key), training.stride)
     window_state, loss = training.update(state.windows, batch, step=step, key=loss_key)
-    scale = state.windows.scale
-    inverse_state, error = inverse.update(
-        state.inverse, scale.observation.normalize(batch.observations), scale.action.normalize(batch.actions),
-        batch.mask, training.goal_size,
-    )  # fmt: skip
+    inverse_state, error = update_inverse(
+        inverse, state.inverse, state.windows.scale, batch, training.goal_size
+    )
     metrics = {"planner/loss": loss, "planner/inverse": error}
     return PlannerState(window_state, inverse_state, state.fastest), metrics
+
+
+def update_inverse(
+    training: InverseTraining, state: InverseState, scale: Scale, batch: WindowBatch, goal_size: int
+) -> tuple[InverseState, Float[Array, ""]]:
+    """One gradient step of the inverse model on a batch of raw rows; the loss before it."""
+    return training.update(
+        state, scale.observation.normalize(batch.observations), scale.action.normalize(batch.actions),
+        batch.mask, goal_size,
+    )  # fmt: skip
 
 
 def finish_planner(training: WindowTraining, state: PlannerState) -> GoalPlanner:

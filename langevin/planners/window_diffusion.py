@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from langevin.data.normalize import GaussianNormalizer, MinMaxNormalizer
 from langevin.data.sampling import WindowBatch
 from langevin.diffusion.chain_sampler import ChainSampler
-from langevin.diffusion.constraints import Constraint
+from langevin.diffusion.constraints import Constraint, mean_of_counted
 from langevin.diffusion.ddpm import ScheduleName, named_schedule
 from langevin.diffusion.edm import EDM
 from langevin.diffusion.guidance import with_presence
@@ -311,8 +311,7 @@ class WindowTraining(eqx.Module):
         present = self.drawn_contexts(contexts, key=drop_key)
         errors = denoising_errors(self.diffusion(), network, examples, contexts, present, key=error_key)
         weights = jnp.ones(errors.shape[1:]).at[0, scale.observation_size :].set(self.first_action_weight)
-        counted = examples.counted
-        return jnp.where(counted, weights * errors, 0.0).sum() / jnp.maximum(counted.sum(), 1)
+        return mean_of_counted(weights * errors, examples.counted)
 
     def update(
         self,

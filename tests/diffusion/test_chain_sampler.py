@@ -95,5 +95,5 @@ def test_settings_that_cannot_work_are_refused(settings, words):
 
 
 def test_no_more_steps_than_the_chain_has():
-    with pytest.raises(UsageError, match="count must lie between 1 and 10, got 11"):
+    with pytest.raises(UsageError, match="steps must lie between 1 and 10, got 11"):
         ChainSampling("ddim", 11).sampler(cosine_schedule(10))

@@ -1,22 +1,18 @@
 """DDPM on Gaussians: the forward process, its posterior and the sampler against closed forms."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from langevin.diffusion.constraints import Constraint, unconstrained
 from langevin.diffusion.ddpm import (
     DiscreteSchedule,
-    ancestral_chain,
     ancestral_sample,
     cosine_schedule,
     linear_schedule,
     vp_schedule,
 )
 from langevin.errors import UsageError
-from tests.diffusion.gaussian import MEAN, assert_samples_have_the_datas_moments, exact_denoiser_of
 
 
 def test_noising_keeps_the_variance_of_standard_data():
@@ -55,69 +51,10 @@ def test_the_last_step_gives_the_clean_value_itself():
     assert float(std) == 0
 
 
-def test_ancestral_samples_of_a_gaussian_have_its_mean_and_covariance():
-    """E[x_0 | x_k] is known, so only the number of steps errs; the unrolled chain is the same one (next test)."""
-    schedule = vp_schedule(200)
-
-    @jax.jit
-    def draw(key):
-        chain = lambda key: ancestral_chain(
-            exact_denoiser_of(schedule), unconstrained(2, 2), schedule, key=key
-        )
-        return jax.vmap(chain)(jax.random.split(key, 20_000))
-
-    assert_samples_have_the_datas_moments(draw(jax.random.key(0)), 6e-3)
-
-
 def test_a_limit_holds_the_predicted_value():
     samples = ancestral_sample(lambda noisy, step: -50 * jnp.ones_like(noisy), vp_schedule(3), (50,), limit=1.0,
                                key=jax.random.key(0))  # fmt: skip
     assert float(jnp.abs(samples).max()) <= 1
-
-
-def test_the_compiled_chain_is_the_unrolled_one():
-    schedule = vp_schedule(9)
-
-    def predict_noise(noisy, step):
-        return jnp.tanh(noisy) / (1 + step)
-
-    unrolled = ancestral_sample(predict_noise, schedule, (4, 2), key=jax.random.key(2))
-    denoiser = lambda noisy, step: schedule.clean_of(noisy, step, predict_noise(noisy, step))
-    chain = ancestral_chain(denoiser, unconstrained(4, 2), schedule, key=jax.random.key(2))
-    np.testing.assert_allclose(chain, unrolled, rtol=1e-4, atol=1e-5)
-
-
-def test_what_a_chain_holds_stays_and_is_seen_clean():
-    schedule, seen = cosine_schedule(8), []
-    held = jnp.array([[True, False], [False, False]])
-
-    def denoiser(noisy, step):
-        jax.debug.callback(lambda value: seen.append(float(value)), noisy[0, 0])
-        return exact_denoiser_of(schedule)(noisy, step)
-
-    sample = ancestral_chain(denoiser, Constraint(held, 1.1 * held), schedule, key=jax.random.key(0))
-    jax.effects_barrier()
-    assert np.allclose(seen, 1.1)
-    assert len(seen) == 8
-    assert sample[0, 0] == np.float32(1.1)
-
-
-def test_a_low_temperature_keeps_samples_near_the_mean():
-    """At temperature 0 nothing is random; at 1/2 the spread is half, for a Gaussian's chain is linear in its noise."""
-    schedule = cosine_schedule(50)
-
-    @eqx.filter_jit
-    def draw(temperature):
-        keys = jax.random.split(jax.random.key(0), 2_000)
-        chain = lambda key: ancestral_chain(
-            exact_denoiser_of(schedule), unconstrained(2, 2), schedule, temperature, key=key
-        )
-        return jax.vmap(chain)(keys)
-
-    frozen, half, whole = (np.asarray(draw(temperature)) for temperature in (0.0, 0.5, 1.0))
-    assert frozen.std(axis=0).max() < 1e-5
-    np.testing.assert_allclose(frozen[0], MEAN, atol=1e-3)
-    np.testing.assert_allclose(half.std(axis=0), 0.5 * whole.std(axis=0), rtol=1e-3)
 
 
 def test_levels_are_those_of_the_chosen_steps():

@@ -8,7 +8,7 @@ import pytest
 
 from langevin.diffusion.constraints import Constraint, unconstrained
 from langevin.diffusion.ddim import ddim_sample
-from langevin.diffusion.ddpm import ancestral_chain, cosine_schedule, linear_schedule
+from langevin.diffusion.ddpm import ancestral_sample, cosine_schedule, linear_schedule
 from langevin.diffusion.dpm_solver import dpm_solver_sample, weights_of_the_last_call
 from langevin.diffusion.heun import Churn
 from langevin.diffusion.levels import Levels, clipped
@@ -107,7 +107,11 @@ def test_ddim_with_all_the_noise_is_the_ancestral_chain():
         flat = samples.reshape(-1, 4)
         return flat.mean(0), jnp.cov(flat.T)
 
-    chain = moments(lambda key: ancestral_chain(denoiser, FREE, schedule, key=key))
+    def noise_of(noisy, step):
+        kept = schedule.kept[step]
+        return (noisy - jnp.sqrt(kept) * denoiser(noisy, step)) / jnp.sqrt(1 - kept)
+
+    chain = moments(lambda key: ancestral_sample(noise_of, schedule, (2, 2), key=key))
     noisy = moments(lambda key: ddim_sample(denoiser, FREE, schedule.levels(), 1.0, key=key))
     for found, expected in zip(noisy, chain, strict=True):
         np.testing.assert_allclose(found, expected, atol=0.006)

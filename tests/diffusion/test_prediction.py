@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from langevin.diffusion.constraints import Constraint, unconstrained
-from langevin.diffusion.ddpm import ancestral_chain, cosine_schedule, linear_schedule
+from langevin.diffusion.constraints import Constraint, mean_of_counted, unconstrained
+from langevin.diffusion.ddim import ddim_sample
+from langevin.diffusion.ddpm import cosine_schedule, linear_schedule
 from langevin.diffusion.guidance import guided_denoiser, guided_noise, with_presence
-from langevin.diffusion.prediction import DDPM, ddpm_loss
+from langevin.diffusion.prediction import DDPM
 from tests.diffusion.gaussian import exact_denoiser_of
 
 HORIZON, CHANNELS = 4, 3
@@ -62,9 +63,9 @@ def test_both_forms_draw_the_same_samples():
 
     nothing = jnp.zeros((2, 0))
     samples = [
-        ancestral_chain(
+        ddim_sample(
             guided_denoiser(DDPM(schedule, form), lambda x, time, n=network: n(x[:, :2], time), nothing, 1.0),
-            unconstrained(2, 2), schedule, key=jax.random.key(0),
+            unconstrained(2, 2), schedule.levels(), 1.0, key=jax.random.key(0),
         )
         for form, network in {"noise": noise, "clean": clean}.items()
     ]  # fmt: skip
@@ -82,11 +83,14 @@ def example(seed=3):
 
 
 def loss(form, network, clean, held, valid, weights=1.0, key=7):
-    return ddpm_loss(
-        DDPM(SCHEDULE, form), network, jnp.asarray(clean), jnp.asarray(valid),
-        jax.vmap(Constraint)(jnp.asarray(held), jnp.asarray(clean)), jnp.zeros((2, HORIZON, 0)), weights,
-        key=jax.random.key(key),
-    )  # fmt: skip
+    """The weighted mean over what counts of two windows, as planners take it."""
+    clean, held = jnp.asarray(clean), jnp.asarray(held)
+
+    def errors_of(clean, held, key):
+        return DDPM(SCHEDULE, form).square_error(network, clean, Constraint(held, clean), NOTHING, key=key)
+
+    errors = jax.vmap(errors_of)(clean, held, jax.random.split(jax.random.key(key), 2))
+    return mean_of_counted(weights * errors, jnp.asarray(valid)[:, :, None] & ~held)
 
 
 @pytest.mark.parametrize("form", FORMS)

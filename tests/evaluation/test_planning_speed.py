@@ -5,7 +5,7 @@ import pytest
 
 from langevin.diffusion.chain_sampler import ChainSampling
 from langevin.errors import UsageError
-from langevin.evaluation.planning_speed import chain_of, deciding, resampled, trials
+from langevin.evaluation.planning_speed import deciding, first_windows, resampled, trials
 from langevin.planners.hierarchical import HierarchicalPlanner
 from langevin.planners.receding import RecedingPlanner
 from langevin.policies.base import Policy
@@ -51,11 +51,12 @@ def test_a_chain_shorter_than_asked_for_is_stepped_through_whole():
 
 
 def test_the_full_chain_comes_first_and_only_shorter_ways_after_it():
-    ways = trials(6, (10, 6, 3, 1))
+    ways = trials(6, (10, 6, 3, 1), renews=True)
     assert [(way.label, way.calls) for way in ways[:2]] == [("DDPM", 6), ("DDPM", 3)]
     assert {way.calls for way in ways[1:]} == {3, 1}
     warm = next(way for way in ways if way.label == "DDPM, warm")
     assert (warm.sampling.steps, warm.sampling.renewed_steps) == (6, 3)
+    assert "DDPM, warm" not in {way.label for way in trials(6, (3,), renews=False)}
 
 
 def test_a_program_decides_for_every_system_anew():
@@ -76,8 +77,8 @@ def test_a_policy_without_a_chain_is_refused():
     with pytest.raises(
         UsageError, match="a Standing draws no plans by a DDPM chain; measure a run of diffuser"
     ):
-        chain_of(Standing())
-    assert chain_of(planner()).horizon == ROWS
+        first_windows(Standing())
+    assert first_windows(planner()).horizon == ROWS
 
 
 def way(method, calls, speed, score):

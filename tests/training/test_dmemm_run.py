@@ -197,7 +197,7 @@ def test_the_paper_preset_has_the_papers_numbers():
 @pytest.mark.parametrize(
     ("kind", "more", "words"),
     [
-        ("robot", {"planner.windows.goal_size": 2}, "has no goal, got planner.windows.goal_size 2"),
+        ("robot", {"planner.windows.goal_size": 2}, "planner.windows.goal_size is 2, and task logged has no"),
         ("robot", {"replan_every": 0}, "replan_every must be at least 1"),
         ("robot", {"planner.estimator": "eq8"}, "estimator must be one of posterior_mean, proposition_1"),
         (

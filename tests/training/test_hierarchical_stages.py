@@ -78,6 +78,11 @@ def test_it_is_trained_and_its_policy_comes_back_from_disk(name, task, dataset, 
             {"planner.high.goal_size": 2},
             "goal_size is 2, and task hopper has no goal",
         ),
+        (
+            "hierarchical_diffuser",
+            {"sampling.steps": 999, "replan_every": 1},
+            "steps must lie between 1 and .*, got 999",
+        ),
         ("hierarchical_diffuser", {"value.noised": False}, "value.noised must be true"),
         ("hierarchical_diffuser", {"planner.low.process": "edm"}, "a chain of steps"),
         (

@@ -260,6 +260,13 @@ def test_settings_that_cannot_work_are_refused(changed, words):
         dataclasses.replace(CONFIG, **changed)
 
 
+def test_more_steps_than_the_chain_has_are_refused_before_anything_is_trained():
+    steps = CONFIG.planner.chain.steps + 1
+    config = dataclasses.replace(CONFIG, sampling=ChainSampling(steps=steps))
+    with pytest.raises(UsageError, match=f"steps must lie between 1 and {steps - 1}, got {steps}"):
+        off_dynamics.stages(config, SYSTEM)
+
+
 @pytest.mark.parametrize("preset", ["cpu", "paper"])
 @pytest.mark.parametrize("robot", ["hopper", "halfcheetah", "walker2d"])
 def test_presets_are_read_and_survive_the_run_folder(preset, robot):

@@ -4,12 +4,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from langevin.data.return_windows import ReturnWindows, return_windows
-from langevin.data.sampling import Windows, windows_of
+from langevin.data.sampling import Windows
 from langevin.data.trajectories import Trajectories
 from langevin.diffusion.chain_sampler import ChainSampling
 from langevin.diffusion.samplers import Sampler
@@ -29,12 +28,10 @@ from langevin.planners.receding import RecedingPlanner
 from langevin.planners.value_guidance import ValueGuidance
 from langevin.planners.window_diffusion import WindowTraining
 from langevin.training.algorithms import transfer
+from langevin.training.algorithms.mazes import goal_of, require_fresh_plans, state_windows
 from langevin.training.algorithms.planning import paced_planner, paced_value, require_plans_last
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
-
-STATE_SIZE = 4
-"""Of a point in a maze: position and velocity."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +81,7 @@ def prepare(config: DiffuserConfig, trajectories: Trajectories) -> Windows | Ret
     observation may show after them."""
     if not config.to_a_goal:
         return return_windows(trajectories, config.planner.steps, config.value.discount)
-    windows = windows_of(trajectories, config.planner.steps)
-    return eqx.tree_at(lambda w: w.observations, windows, windows.observations[:, :STATE_SIZE])
+    return state_windows(trajectories, config.planner.steps)
 
 
 def stages(config: DiffuserConfig, system: System) -> list[Stage]:
@@ -109,14 +105,8 @@ def policy_stage(config: DiffuserConfig, system: System, updates: int) -> Stage:
 
 def goal_stage(config: DiffuserConfig, system: System, updates: int) -> Stage:
     """A planner to the task's goal, and the controller that follows its plans."""
-    if system.task.maze is None:
-        raise UsageError(
-            f"planner.goal_size is {config.planner.goal_size}, and task {system.task.id} has none to plan to; "
-            "set it to 0 and planner.process to ddpm, or choose a pointmaze task"
-        )
     training = paced_planner(config.planner, updates)
-    maze, shown = system.task.maze, system.task.drawn_goals
-    goal = None if shown else jnp.asarray(maze.goal, jnp.float32)
+    goal = goal_of(system, training.goal_size, "planner.goal_size")
     sampler = goal_sampler(config)
 
     def init(data: Windows, results: Results, *, key: PRNGKeyArray):
@@ -139,8 +129,7 @@ def goal_sampler(config: DiffuserConfig) -> PlanSampler:
     """What draws plans to a goal: Heun's method for EDM, the chain's own sampler for a DDPM."""
     if config.planner.process == "edm":
         return Sampler("heun", config.schedule)
-    if config.sampling.renewed_steps:
-        raise UsageError("sampling.renewed_steps must be 0 with a goal: such plans are drawn anew")
+    require_fresh_plans(config.sampling)
     return config.sampling.sampler(chain_of(config.planner).schedule)
 
 

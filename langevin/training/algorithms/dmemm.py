@@ -19,14 +19,21 @@ from langevin.errors import UsageError, require_at_least, require_between
 from langevin.planners.controllers import ControllerName
 from langevin.planners.dmemm import DMEMMTraining, RewardRange
 from langevin.planners.dual_guidance import DualGuidance
-from langevin.planners.goal_planner import PlannerPolicy, PlannerState, finish_planner, init_planner
+from langevin.planners.goal_planner import (
+    PlannerPolicy,
+    PlannerState,
+    finish_planner,
+    init_planner,
+    update_inverse,
+)
 from langevin.planners.inverse import InverseTraining
 from langevin.planners.mechanism import Mechanism
 from langevin.planners.receding import RecedingPlanner
 from langevin.planners.window_diffusion import Scale, WindowState, every_row
 from langevin.policies.base import Metrics, Policy
+from langevin.training.algorithms.mazes import STATE_SIZE, goal_of, require_fresh_plans
 from langevin.training.algorithms.model_based import dynamics_stage, reward_stage
-from langevin.training.algorithms.rvs import POSITION_SIZE, STATE_SIZE
+from langevin.training.algorithms.planning import paced_planner
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
@@ -112,15 +119,9 @@ def asks_dynamics(config: DMEMMConfig) -> bool:
 def require_fitting(config: DMEMMConfig, system: System) -> None:
     """Raises UsageError for a goal where the task has none or none where it has one, and for what needs the goal."""
     goal_size, task = config.planner.windows.goal_size, system.task
-    if task.maze is None and goal_size:
-        raise UsageError(
-            f"task {task.id} has no goal, got planner.windows.goal_size {goal_size}; set it to 0"
-        )
-    if task.maze is not None and goal_size != POSITION_SIZE:
-        raise UsageError(
-            f"a plan in {task.id} is held at its goal's position, got planner.windows.goal_size {goal_size}; "
-            f"set it to {POSITION_SIZE}"
-        )
+    if goal_size or task.maze is not None:
+        goal_of(system, goal_size, "planner.windows.goal_size")
+        require_fresh_plans(config.sampling)
     if task.maze is None and config.replan_every < 1:
         raise UsageError(
             f"replan_every must be at least 1 for {task.id}, whose plans end before its episodes; "
@@ -135,9 +136,7 @@ def require_fitting(config: DMEMMConfig, system: System) -> None:
 
 def planner_training(config: DMEMMConfig) -> DMEMMTraining:
     """The planner's training with its decay set."""
-    optimizer = dataclasses.replace(config.planner.windows.optimizer, decay_steps=config.steps)
-    windows = dataclasses.replace(config.planner.windows, optimizer=optimizer)
-    return dataclasses.replace(config.planner, windows=windows)
+    return dataclasses.replace(config.planner, windows=paced_planner(config.planner.windows, config.steps))
 
 
 def mechanism_of(results: Results, scale: Scale) -> Mechanism:
@@ -195,9 +194,8 @@ def robot_stage(config: DMEMMConfig, system: System) -> Stage:
 
 def maze_stage(config: DMEMMConfig, system: System) -> Stage:
     """A planner to a goal, and beside it the inverse model that can follow its plans."""
-    training, inverse, maze = planner_training(config), config.inverse, system.task.maze
-    assert maze is not None
-    goal = None if system.task.drawn_goals else jnp.asarray(maze.goal, jnp.float32)
+    training, inverse = planner_training(config), config.inverse
+    goal = goal_of(system, training.windows.goal_size, "planner.windows.goal_size")
 
     def init(data: DMEMMData, results: Results, *, key: PRNGKeyArray) -> PlannerState:
         return init_planner(training.windows, inverse, data.windows, key=key)
@@ -206,11 +204,9 @@ def maze_stage(config: DMEMMConfig, system: System) -> Stage:
         state: PlannerState, data: DMEMMData, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray
     ):
         windows, batch, metrics = update_windows(training, state.windows, data, results, step=step, key=key)
-        scale = windows.scale
-        inverse_state, error = inverse.update(
-            state.inverse, scale.observation.normalize(batch.observations), scale.action.normalize(batch.actions),
-            batch.mask, POSITION_SIZE,
-        )  # fmt: skip
+        inverse_state, error = update_inverse(
+            inverse, state.inverse, windows.scale, batch, training.windows.goal_size
+        )
         return PlannerState(windows, inverse_state, state.fastest), metrics | {"planner/inverse": error}
 
     def policy(state: PlannerState, results: Results) -> Policy:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -9,31 +10,44 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from langevin.data.sampling import Windows, sample_windows, windows_of
+from langevin.data.sampling import Windows, sample_windows
 from langevin.data.trajectories import Trajectories
+from langevin.diffusion.chain_sampler import ChainSampling
 from langevin.errors import UsageError, require_at_least
-from langevin.planners.goal_planner import GoalPlanner, PlannerPolicy, greatest_displacement, pace_rows
-from langevin.planners.hierarchical import HierarchyState
-from langevin.planners.segments import SegmentFiller
+from langevin.planners.goal_planner import greatest_displacement, pace_rows
+from langevin.planners.hierarchical import HierarchyState, HierarchyTraining
 from langevin.planners.subgoals import landmark_graph, shortest_ways
-from langevin.training.algorithms.diffuser import STATE_SIZE
-from langevin.training.algorithms.hierarchical_diffuser import HierarchicalDiffuserConfig, both_levels
+from langevin.training.algorithms.hierarchical_diffuser import both_levels, goal_policy
+from langevin.training.algorithms.mazes import STATE_SIZE, state_windows
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
 
 @dataclass(frozen=True)
-class HDMIConfig(HierarchicalDiffuserConfig):
-    """Settings of both levels, as Hierarchical Diffuser's, and of the graph."""
+class HDMIConfig:
+    """Settings of both levels, and of the graph."""
 
+    steps: int
+    """Gradient steps of each level."""
+    planner: HierarchyTraining
+    """Both levels; the high one plans states alone."""
+    sampling: ChainSampling = ChainSampling()
+    """How both levels are sampled."""
+    replan_every: int = 0
+    """Environment steps between two plans; 0 plans once an episode."""
+    controller: Literal["waypoint", "actions"] = "waypoint"
+    """How a plan becomes an action, by D4RL's law towards its states or its own actions."""
+    arrivals: int = 1
+    """Rows of arrival tried, the earliest within reach taken; 1 is the last row alone."""
     landmarks: int = 1_000
     """States of the data between which ways are searched."""
     ways: int = 20_000
     """Shortest ways that the high level learns from."""
 
     def __post_init__(self):
-        super().__post_init__()
-        require_at_least(1, ways=self.ways)
+        require_at_least(1, arrivals=self.arrivals, ways=self.ways)
+        require_at_least(0, replan_every=self.replan_every)
+        require_at_least(2, landmarks=self.landmarks)
 
 
 class HDMIData(eqx.Module):
@@ -48,10 +62,8 @@ def prepare(config: HDMIConfig, trajectories: Trajectories) -> HDMIData:
     jump = config.planner.jump
     graph = landmark_graph(trajectories, STATE_SIZE, jump, config.landmarks)
     ways, lengths = shortest_ways(graph, config.planner.high.horizon, config.ways)
-    segments = windows_of(trajectories, jump + 1)
     return HDMIData(
-        windows_of_ways(ways, lengths, trajectories.action_size),
-        eqx.tree_at(lambda w: w.observations, segments, segments.observations[:, :STATE_SIZE]),
+        windows_of_ways(ways, lengths, trajectories.action_size), state_windows(trajectories, jump + 1)
     )
 
 
@@ -72,16 +84,15 @@ def windows_of_ways(
 
 def stages(config: HDMIConfig, system: System) -> list[Stage]:
     """Training is one stage, "policy". Raises UsageError for a task without a goal."""
-    maze = system.task.maze
-    if maze is None:
+    if system.task.maze is None:
         raise UsageError(
             f"hdmi searches ways to a goal, and task {system.task.id} has none; choose a pointmaze task, or "
             "hierarchical_diffuser, which also plans without one"
         )
-    training = both_levels(config, STATE_SIZE)
+    training = both_levels(config.planner, config.steps, STATE_SIZE)
     training = dataclasses.replace(training, high=dataclasses.replace(training.high, plans_actions=False))
     high, low = training.high, training.low
-    goal = None if system.task.drawn_goals else jnp.asarray(maze.goal, jnp.float32)
+    policy = goal_policy(config, training, system)
 
     def init(data: HDMIData, results: Results, *, key: PRNGKeyArray) -> HierarchyState:
         high_key, low_key = jax.random.split(key)
@@ -102,16 +113,5 @@ def stages(config: HDMIConfig, system: System) -> list[Stage]:
         higher, high_loss = high.update(state.high, ways, step=step, key=high_key)
         lower, low_loss = low.update(state.low, segments, step=step, key=low_key)
         return HierarchyState(higher, lower, state.fastest), {"high/loss": high_loss, "low/loss": low_loss}
-
-    def policy(state: HierarchyState, results: Results) -> PlannerPolicy:
-        high_sampler, low_sampler = (
-            config.sampling.sampler(level.chain.ddpm().schedule) for level in (high, low)
-        )
-        fill = SegmentFiller(low.finish(state.low), low_sampler)
-        planner = GoalPlanner(high.finish(state.high), None, state.fastest, high.goal_size, fill)
-        return PlannerPolicy(
-            planner, goal, jnp.asarray(system.action_low), jnp.asarray(system.action_high), high_sampler,
-            config.controller, config.arrivals, config.replan_every, high.shortest,
-        )  # fmt: skip
 
     return [Stage("policy", config.steps, init, update, policy=policy)]

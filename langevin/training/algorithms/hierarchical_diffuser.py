@@ -1,18 +1,18 @@
 """Hierarchical Diffuser: one stage that trains both levels."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from langevin.data.return_windows import ReturnWindows, return_windows
-from langevin.data.sampling import Windows, sample_windows, windows_of
+from langevin.data.sampling import Windows, sample_windows
 from langevin.data.trajectories import Trajectories
-from langevin.diffusion.chain_sampler import ChainSampling
+from langevin.diffusion.chain_sampler import ChainSampler, ChainSampling
 from langevin.errors import UsageError, require_at_least, require_between
 from langevin.planners.goal_planner import GoalPlanner, PlannerPolicy
 from langevin.planners.hierarchical import (
@@ -27,8 +27,8 @@ from langevin.planners.plan_value import ValueTraining, chain_of
 from langevin.planners.receding import RecedingPlanner
 from langevin.planners.segments import SegmentFiller
 from langevin.planners.value_guidance import ValueGuidance
-from langevin.planners.window_diffusion import WindowTraining
-from langevin.training.algorithms.diffuser import STATE_SIZE
+from langevin.planners.window_diffusion import WindowState, WindowTraining
+from langevin.training.algorithms.mazes import STATE_SIZE, goal_of, require_fresh_plans, state_windows
 from langevin.training.algorithms.planning import paced_planner, paced_value
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
@@ -75,21 +75,19 @@ def prepare(config: HierarchicalDiffuserConfig, trajectories: Trajectories) -> W
     observation may show after them."""
     if not config.to_a_goal:
         return return_windows(trajectories, config.planner.steps, config.value.discount)
-    windows = windows_of(trajectories, config.planner.steps)
-    return eqx.tree_at(lambda w: w.observations, windows, windows.observations[:, :STATE_SIZE])
+    return state_windows(trajectories, config.planner.steps)
 
 
-def both_levels(config: HierarchicalDiffuserConfig, observation_size: int) -> HierarchyTraining:
-    """The levels' training with what follows from the jump, and with learning rates that decay over the stage."""
-    jump = config.planner.jump
+def both_levels(planner: HierarchyTraining, updates: int, observation_size: int) -> HierarchyTraining:
+    """The levels' training with what follows from the jump, and with learning rates that decay over the updates."""
 
     def paced(training: WindowTraining, **settings: int) -> WindowTraining:
-        return dataclasses.replace(paced_planner(training, config.steps), **settings)
+        return dataclasses.replace(paced_planner(training, updates), **settings)
 
     return dataclasses.replace(
-        config.planner,
-        high=paced(config.planner.high, stride=jump),
-        low=paced(config.planner.low, horizon=jump + 1, goal_size=observation_size, shortest=jump),
+        planner,
+        high=paced(planner.high, stride=planner.jump),
+        low=paced(planner.low, horizon=planner.jump + 1, goal_size=observation_size, shortest=planner.jump),
     )
 
 
@@ -100,14 +98,8 @@ def stages(config: HierarchicalDiffuserConfig, system: System) -> list[Stage]:
 
 def goal_stage(config: HierarchicalDiffuserConfig, system: System) -> Stage:
     """Both levels, and a policy that follows filled plans to the task's goal."""
-    maze = system.task.maze
-    if maze is None:
-        raise UsageError(
-            f"planner.high.goal_size is {config.planner.high.goal_size}, and task {system.task.id} has no goal; "
-            "set it to 0, or choose a pointmaze task"
-        )
-    training = both_levels(config, STATE_SIZE)
-    goal = None if system.task.drawn_goals else jnp.asarray(maze.goal, jnp.float32)
+    training = both_levels(config.planner, config.steps, STATE_SIZE)
+    policy = goal_policy(config, training, system)
 
     def init(data: Windows, results: Results, *, key: PRNGKeyArray):
         return training.init(data, key=key)
@@ -117,24 +109,35 @@ def goal_stage(config: HierarchicalDiffuserConfig, system: System) -> Stage:
         batch = sample_windows(data, training.high.batch_size, key=batch_key)
         return training.update(state, batch, step=step, key=update_key)
 
+    return Stage("policy", config.steps, init, update, policy=policy)
+
+
+def goal_policy(
+    config: Any, training: HierarchyTraining, system: System
+) -> Callable[[HierarchyState, Results], PlannerPolicy]:
+    """How both levels become a policy to the task's goal; of HDMI's settings too. Refuses what cannot work at once."""
+    high = training.high
+    goal = goal_of(system, high.goal_size, "planner.high.goal_size")
+    require_fresh_plans(config.sampling)
+    sampler, fill = sampler_of(config.sampling, high), filler(config.sampling, training)
+
     def policy(state: HierarchyState, results: Results) -> PlannerPolicy:
-        high = training.high
-        fill = filler(config, training, state)
-        planner = GoalPlanner(high.finish(state.high), None, state.fastest, high.goal_size, fill)
+        planner = GoalPlanner(high.finish(state.high), None, state.fastest, high.goal_size, fill(state.low))
         return PlannerPolicy(
-            planner, goal, jnp.asarray(system.action_low), jnp.asarray(system.action_high),
-            config.sampling.sampler(high.chain.ddpm().schedule), config.controller, config.arrivals,
-            config.replan_every, high.shortest,
+            planner, goal, jnp.asarray(system.action_low), jnp.asarray(system.action_high), sampler,
+            config.controller, config.arrivals, config.replan_every, high.shortest,
         )  # fmt: skip
 
-    return Stage("policy", config.steps, init, update, policy=policy)
+    return policy
 
 
 def value_stage(config: HierarchicalDiffuserConfig, system: System) -> Stage:
     """Both levels and the value of plans, and a policy that plans as it goes."""
-    training = both_levels(config, system.observation_size)
-    value = paced_value(config.value, config.steps)
+    training = both_levels(config.planner, config.steps, system.observation_size)
+    value, chain = paced_value(config.value, config.steps), chain_of(training.high)
     require_between(1, training.jump, replan_every=config.replan_every)
+    sampler_of(config.sampling, training.high)  # refused before training, not after
+    fill = filler(config.sampling, training)
 
     def init(data: ReturnWindows, results: Results, *, key: PRNGKeyArray):
         return init_valued_hierarchy(training, value, data, key=key)
@@ -143,22 +146,24 @@ def value_stage(config: HierarchicalDiffuserConfig, system: System) -> Stage:
         return update_valued_hierarchy(training, value, state, data, step=step, key=key)
 
     def policy(state: ValuedHierarchy, results: Results) -> HierarchicalPlanner:
-        ddpm = chain_of(training.high)
-        judge = value.finish(state.value, ddpm)
-        guide = config.guidance.guide(judge, system.observation_size)
+        worth = value.finish(state.value, chain)
+        guide = config.guidance.guide(worth, system.observation_size)
         chooser = RecedingPlanner(
-            training.high.finish(state.levels.high), config.sampling.sampler(ddpm.schedule, guide),
-            jnp.asarray(system.action_low), jnp.asarray(system.action_high), rank=judge,
+            training.high.finish(state.levels.high), config.sampling.sampler(chain.schedule, guide),
+            jnp.asarray(system.action_low), jnp.asarray(system.action_high), rank=worth,
             candidates=config.candidates, replan_every=config.replan_every,
         )  # fmt: skip
-        return HierarchicalPlanner(chooser, filler(config, training, state.levels))
+        return HierarchicalPlanner(chooser, fill(state.levels.low))
 
     return Stage("policy", config.steps, init, update, policy=policy)
 
 
-def filler(
-    config: HierarchicalDiffuserConfig, training: HierarchyTraining, state: HierarchyState
-) -> SegmentFiller:
-    """The low level, as it fills in plans."""
-    sampler = config.sampling.sampler(training.low.chain.ddpm().schedule)
-    return SegmentFiller(training.low.finish(state.low), sampler)
+def sampler_of(sampling: ChainSampling, level: WindowTraining) -> ChainSampler:
+    """What draws a level's windows. Raises UsageError for more steps than its chain has."""
+    return sampling.sampler(chain_of(level).schedule)
+
+
+def filler(sampling: ChainSampling, training: HierarchyTraining) -> Callable[[WindowState], SegmentFiller]:
+    """How the low level becomes what fills in plans."""
+    sampler = sampler_of(sampling, training.low)
+    return lambda state: SegmentFiller(training.low.finish(state), sampler)

@@ -28,6 +28,7 @@ from langevin.planners.off_dynamics_diagnostics import SATURATED
 from langevin.planners.receding import RecedingPlanner
 from langevin.planners.window_diffusion import WindowTraining
 from langevin.training.algorithms.model_based import model_stage
+from langevin.training.algorithms.planning import paced_planner
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
@@ -135,8 +136,8 @@ def classifier_stage(config: OffDynamicsConfig) -> Stage:
 
 def planner_stage(config: OffDynamicsConfig, system: System) -> Stage:
     """The contexts of all windows, then the diffusion model of them; its learning rate decays over the stage."""
-    optimizer = dataclasses.replace(config.planner.optimizer, decay_steps=config.steps)
-    training = dataclasses.replace(config.planner, optimizer=optimizer, contexts=len(config.contexts))
+    training = dataclasses.replace(paced_planner(config.planner, config.steps), contexts=len(config.contexts))
+    sampler = config.sampling.sampler(training.chain.ddpm().schedule)
 
     def init(data: TwoSystems, results: Results, *, key: PRNGKeyArray):
         return init_planner(
@@ -158,7 +159,7 @@ def planner_stage(config: OffDynamicsConfig, system: System) -> Stage:
     def policy(planner: OffDynamicsPlanner, results: Results) -> RecedingPlanner:
         return RecedingPlanner(
             planner.windows,
-            config.sampling.sampler(training.chain.ddpm().schedule),
+            sampler,
             jnp.asarray(system.action_low),
             jnp.asarray(system.action_high),
             contexts=jnp.array([WANTED[name] for name in config.contexts]),

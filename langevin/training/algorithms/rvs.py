@@ -14,11 +14,10 @@ from langevin.data.trajectories import Trajectories
 from langevin.errors import UsageError, require_at_least
 from langevin.policies.base import SystemSpec
 from langevin.policies.rvs import Outcomes, RvS, sample_outcomes
+from langevin.training.algorithms.mazes import POSITION_SIZE, STATE_SIZE
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
-STATE_SIZE, POSITION_SIZE = 4, 2
-"""Of a point in a maze: position and velocity, and the position alone."""
 BEST_DECILE = 0.9
 
 
