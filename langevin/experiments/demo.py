@@ -16,7 +16,7 @@ from langevin.report.page import write_report
 from langevin.training.run_folder import read_summary
 
 TRANSITIONS = 1_000_000
-LEARNER_STEPS = 12_000
+LEARNER_STEPS = 15_000
 """Gradient steps of TD3+BC, with and without DyDiff: what leaves the whole demo within a quarter of an hour."""
 FIDELITY_ROLLOUTS = 64
 FIDELITY_STRENGTHS = (0.0, 1.0)
