@@ -57,7 +57,7 @@ def demo(dataset: str, out: Path, episodes: int, progress: AbstractProgress, say
             continue
         say(f"training {request.algorithm}, {len(request.seeds)} seeds")
         summaries.append(run(request, trajectories, progress))
-        draw_run(request.out, episodes=30, progress=progress)
+        draw_run(request.out, episodes=episodes, progress=progress)  # as many as were scored: one program
     say("measuring how far the world model can be trusted")
     fidelity = demo_fidelity(out / "dydiff", trajectories, progress)
     folders = [request.out for request in requests(dataset, out, episodes)]
