@@ -190,7 +190,7 @@ def test_all_runs_stand_on_one_page(workshop, at_work, capsys):
     assert run(["report", str(workshop), "-o", str(out), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert {entry["label"] for entry in result["runs"]} == {
-        "BC", "TD3+BC", "CQL", "IQL", "TD3+BC + DyDiff", "IQL + ADEPT", "Diffuser", "Hierarchical Diffuser",
+        "BC", "TD3+BC", "IQL", "TD3+BC + DyDiff", "IQL + ADEPT", "Diffuser", "Hierarchical Diffuser",
     }  # fmt: skip
     page = out.read_text()
     for summary in (read(workshop / algorithm) for algorithm in SETTINGS):
@@ -419,7 +419,7 @@ def test_planning_is_measured_way_by_way_and_left_in_the_runs_folder(workshop, c
     folder = workshop / "hierarchical_diffuser"
     ways = bench_planning.trials
     monkeypatch.setattr(bench_planning, "trials", lambda *chain: ways(*chain)[::2])
-    words = f"bench planning {folder} --calls 1 --batch 2 --episodes 1 --seconds 0.01 --json".split()
+    words = f"bench planning {folder} --calls 1 --batch 1 --episodes 1 --seconds 0.01 --json".split()
     assert run(words) == 0
     result = json.loads(capsys.readouterr().out)
     assert [(way["method"], way["calls"]) for way in result["ways"]] == [("DDPM", 3), ("DDIM", 1)]

@@ -8,7 +8,6 @@ SMALL = ["learner.width=8", "learner.depth=1", "batch_size=16"]
 SETTINGS = {
     "bc": ["steps=20", *SMALL],
     "td3bc": ["steps=20", *SMALL],
-    "cql": ["steps=20", "batch_size=16", "learner.base.width=8", "learner.base.depth=1", "learner.samples=2"],
     "iql": ["steps=20", "rewards.return_range=100.0", *SMALL],
     "dydiff": [
         *SMALL, "steps=20", "epoch_steps=10", "dynamics_steps=10", "reward_steps=10", "inverse_steps=10",
@@ -39,7 +38,6 @@ EPISODES = 20
 SEEDS = {
     "bc": 2,
     "td3bc": 1,
-    "cql": 1,
     "iql": 2,
     "dydiff": 2,
     "adept": 1,

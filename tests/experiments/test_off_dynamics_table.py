@@ -112,6 +112,7 @@ def short_cheetahs(monkeypatch):
         monkeypatch.setattr(f"langevin.experiments.{module}.open_dataset", opened)
 
 
+@pytest.mark.slow
 def test_a_tiny_run_writes_its_table_picture_and_numbers_and_is_kept(short_cheetahs, tmp_path):
     experiment = OffDynamics(
         "halfcheetah/random-v0", "halfcheetah/total_mass/target-v0", tmp_path / "out",

@@ -69,7 +69,15 @@ def stages_of(name, settings=None):
     return ALGORITHMS[name].stages(settings or SETTINGS[name], system_of_log(log()))
 
 
-@pytest.fixture(scope="module", params=SETTINGS)
+LONG_TO_COMPILE = ("decision_diffuser", "veteran")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.slow) if name in LONG_TO_COMPILE else name for name in SETTINGS
+    ],
+)
 def trained(request):
     """The name, and of all seeds' training at once beside one alone: first states, last states, metrics, by stage."""
     name = request.param
@@ -296,7 +304,7 @@ def test_settings_that_cannot_work_are_refused(name, bad, words):
             {"planner.goal_size": 2, "planner.process": "ddpm"},
             "planner.goal_size is 2, and task logged .*set it to 0",
         ),
-        ({"sampling.steps": 50}, "count must lie between 1 and 20, got 50"),
+        ({"sampling.steps": 50}, "steps must lie between 1 and 20, got 50"),
     ],
 )
 def test_settings_that_do_not_fit_the_task_or_the_chain_are_refused_before_training(bad, words):

@@ -41,9 +41,9 @@ def data(observation_size=4, action_size=2, rows=120):
 @pytest.mark.parametrize(
     ("name", "task", "dataset", "extra"),
     [
-        ("hierarchical_diffuser", "hopper", "hopper/medium-v0", {
+        pytest.param("hierarchical_diffuser", "hopper", "hopper/medium-v0", {
             "replan_every": 2, "value.width": 8, "value.multipliers": [1], "candidates": 2,
-        }),
+        }, marks=pytest.mark.slow),
         ("hdmi", "pointmaze/umaze", "pointmaze/umaze-v0", {"landmarks": 20, "ways": 30, "planner.high.shortest": 1}),
     ],
 )  # fmt: skip

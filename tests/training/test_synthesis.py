@@ -69,7 +69,7 @@ def buffer_of(states):
 @pytest.mark.parametrize(
     ("name", "base"),
     [("synther", "td3bc"), ("synther", "cql"), ("mtdiff", "iql"), ("policy_guided", "td3bc"),
-     ("policy_guided", "sac")],
+     pytest.param("policy_guided", "sac", marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_its_stages_are_trained_and_its_policy_comes_back_from_disk(name, base, log, system, tmp_path):
     stages, trained = run(name, base, log, system, tmp_path)
