@@ -208,6 +208,7 @@ def test_the_paper_preset_has_the_papers_numbers():
         ("robot", {"guidance.scale": -1.0}, "scale must be at least 0"),
         ("robot", {"sampling.steps": 9}, "steps must lie between 1 and 8, got 9"),
         ("maze", {"planner.windows.goal_size": 0}, "is held at its goal's position.*set it to 2"),
+        ("maze", {"sampling.renewed_steps": 2}, "renewed_steps must be 0 with a goal"),
         ("maze", {"arrivals": 0}, "arrivals must be at least 1"),
         ("maze", {"planner.windows.process": "edm"}, 'process must be "ddpm"'),
     ],

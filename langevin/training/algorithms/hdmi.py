@@ -92,7 +92,9 @@ def stages(config: HDMIConfig, system: System) -> list[Stage]:
     training = both_levels(config.planner, config.steps, STATE_SIZE)
     training = dataclasses.replace(training, high=dataclasses.replace(training.high, plans_actions=False))
     high, low = training.high, training.low
-    policy = goal_policy(config, training, system)
+    policy = goal_policy(
+        training, system, config.sampling, config.controller, config.arrivals, config.replan_every
+    )
 
     def init(data: HDMIData, results: Results, *, key: PRNGKeyArray) -> HierarchyState:
         high_key, low_key = jax.random.split(key)

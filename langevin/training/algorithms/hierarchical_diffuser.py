@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from langevin.data.sampling import Windows, sample_windows
 from langevin.data.trajectories import Trajectories
 from langevin.diffusion.chain_sampler import ChainSampler, ChainSampling
 from langevin.errors import UsageError, require_at_least, require_between
+from langevin.planners.controllers import ControllerName
 from langevin.planners.goal_planner import GoalPlanner, PlannerPolicy
 from langevin.planners.hierarchical import (
     HierarchicalPlanner,
@@ -99,7 +100,9 @@ def stages(config: HierarchicalDiffuserConfig, system: System) -> list[Stage]:
 def goal_stage(config: HierarchicalDiffuserConfig, system: System) -> Stage:
     """Both levels, and a policy that follows filled plans to the task's goal."""
     training = both_levels(config.planner, config.steps, STATE_SIZE)
-    policy = goal_policy(config, training, system)
+    policy = goal_policy(
+        training, system, config.sampling, config.controller, config.arrivals, config.replan_every
+    )
 
     def init(data: Windows, results: Results, *, key: PRNGKeyArray):
         return training.init(data, key=key)
@@ -113,19 +116,24 @@ def goal_stage(config: HierarchicalDiffuserConfig, system: System) -> Stage:
 
 
 def goal_policy(
-    config: Any, training: HierarchyTraining, system: System
+    training: HierarchyTraining,
+    system: System,
+    sampling: ChainSampling,
+    controller: ControllerName,
+    arrivals: int,
+    replan_every: int,
 ) -> Callable[[HierarchyState, Results], PlannerPolicy]:
-    """How both levels become a policy to the task's goal; of HDMI's settings too. Refuses what cannot work at once."""
+    """How both levels become a policy to the task's goal, HDMI's too. Refuses at once what cannot work."""
     high = training.high
     goal = goal_of(system, high.goal_size, "planner.high.goal_size")
-    require_fresh_plans(config.sampling)
-    sampler, fill = sampler_of(config.sampling, high), filler(config.sampling, training)
+    require_fresh_plans(sampling)
+    sampler, fill = sampler_of(sampling, high), filler(sampling, training)
 
     def policy(state: HierarchyState, results: Results) -> PlannerPolicy:
         planner = GoalPlanner(high.finish(state.high), None, state.fastest, high.goal_size, fill(state.low))
         return PlannerPolicy(
             planner, goal, jnp.asarray(system.action_low), jnp.asarray(system.action_high), sampler,
-            config.controller, config.arrivals, config.replan_every, high.shortest,
+            controller, arrivals, replan_every, high.shortest,
         )  # fmt: skip
 
     return policy
