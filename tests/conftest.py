@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 MOST_MAPS = 20_000
-"""Memory maps of a worker at the end of a module; Linux allows 65,530, and a single module has taken 30,000."""
+"""Memory maps of a worker at the end of a module. Linux allows 65,530: there is room for any one module more."""
 
 
 @pytest.fixture(autouse=True, scope="module")
