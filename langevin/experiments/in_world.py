@@ -1,5 +1,6 @@
 """What a run's policies are worth in a world model, held against what they return in the simulator."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -107,8 +108,7 @@ def in_world_report(
         ).returns.mean(axis=1)  # fmt: skip
         predicted = np.asarray(result["predicted"]["per_seed"])
         result |= {"true": block(truth), "gap": block(predicted - truth)}
-        if len(truth) >= FEWEST_TO_RANK:
-            result["rank_correlation"] = rank_correlation(predicted, truth)
+        result["rank_correlation"] = rank_correlation(predicted, truth)
     return result
 
 
@@ -117,9 +117,11 @@ def noise_interval(found: Prediction) -> list[float | None]:
     return list(bootstrap_interval([found.returns.mean(axis=1)], mean) or (None, None))
 
 
-def rank_correlation(predicted: np.ndarray, truth: np.ndarray) -> float | None:
-    """Spearman's; None where either is the same for all."""
-    if len(set(predicted)) < 2 or len(set(truth)) < 2:
+def rank_correlation(
+    predicted: Sequence[float] | np.ndarray, truth: Sequence[float] | np.ndarray
+) -> float | None:
+    """Spearman's; None for fewer than three, and where either is the same for all."""
+    if len(truth) < FEWEST_TO_RANK or len(set(predicted)) < 2 or len(set(truth)) < 2:
         return None
     return float(np.corrcoef(rankdata(predicted), rankdata(truth))[0, 1])
 

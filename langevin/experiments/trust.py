@@ -6,11 +6,11 @@ Every seed of every run is a policy. Beside the world model's prediction stands 
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -25,6 +25,9 @@ from langevin.progress import BarProgress
 from langevin.report.style import color, new_figure, save_png, series_style, style_axes
 from langevin.training.compile_cache import enable_compile_cache
 from langevin.training.files import atomic_write
+
+STAYS = 0.5
+"""A policy stays in the data if fewer than this share of its imagined episodes leave them."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Trust:
         """One row a policy, and the rank correlations over all of them."""
         if not self.policies:
             raise UsageError("name at least one run whose policies are to be judged, after the world model's")
-        judge, progress = load_run(self.world_model), BarProgress()
+        judge, progress, names = load_run(self.world_model), BarProgress(), distinct_names(self.policies)
         logged = open_dataset(judge.config.dataset)
         rows: list[dict[str, Any]] = []
         for folder in self.policies:
@@ -62,7 +65,7 @@ class Trust:
             values = off_policy_report(
                 loaded, FittedQ(steps=self.fqe), episodes=self.starts, seed=EVALUATION_SEED, progress=progress
             ) if self.fqe else None  # fmt: skip
-            rows += [policy_row(folder, found, values, index) for index in range(len(found["seeds"]))]
+            rows += [policy_row(names[folder], found, values, index) for index in range(len(found["seeds"]))]
         result = {"world_model": str(self.world_model), "algorithm": judge.config.algorithm, "policies": rows}
         result |= {"rank_correlation": correlations(rows)}
         self.out.mkdir(parents=True, exist_ok=True)
@@ -75,12 +78,16 @@ class Trust:
         return result
 
 
-def policy_row(
-    folder: Path, found: dict[str, Any], values: dict[str, Any] | None, index: int
-) -> dict[str, Any]:
+def distinct_names(folders: tuple[Path, ...]) -> dict[Path, str]:
+    """What is left of each folder's path without the part that all of them share."""
+    shared = os.path.commonpath([folder.absolute().parent for folder in folders])
+    return {folder: folder.absolute().relative_to(shared).as_posix() for folder in folders}
+
+
+def policy_row(name: str, found: dict[str, Any], values: dict[str, Any] | None, index: int) -> dict[str, Any]:
     """One policy's numbers."""
     row = {
-        "policy": f"{folder.name}, seed {found['seeds'][index]}",
+        "policy": f"{name}, seed {found['seeds'][index]}",
         "predicted": found["predicted"]["per_seed"][index],
         "true": found["true"]["per_seed"][index],
         "left_the_data": found["left_the_data"][index],
@@ -94,11 +101,19 @@ def policy_row(
 
 
 def correlations(rows: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Spearman's rank correlation with the true return, of each estimate."""
-    column = lambda name: np.array([row[name] for row in rows])
-    found = {"world model": rank_correlation(column("predicted"), column("true"))}
+    """Spearman's rank correlation with the true return, of each estimate; of the model also where it may know."""
+    ranked = lambda rows, name, truth: rank_correlation(
+        *([row[key] for row in rows] for key in (name, truth))
+    )
+    staying = [row for row in rows if row["left_the_data"] < STAYS]
+    found = {
+        "world model": ranked(rows, "predicted", "true"),
+        f"world model, the {len(staying)} policies that stay in the data": ranked(
+            staying, "predicted", "true"
+        ),
+    }
     if "fqe" in rows[0]:
-        found["fitted-Q evaluation"] = rank_correlation(column("fqe"), column("true_discounted"))
+        found["fitted-Q evaluation"] = ranked(rows, "fqe", "true_discounted")
     return found
 
 
