@@ -2,10 +2,12 @@
 
     python -m langevin.experiments.learner_table --learners bc td3bc iql --datasets hopper/medium-v0 --steps 100000
 
-A run that is finished is kept and one that was stopped goes on, so the table can grow over days.
+A run that is finished is kept and one that was stopped goes on. The table is of all that is finished in the folder, so
+that it can grow over days.
 """
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,14 @@ LEVELS = ("random", "medium", "medium-replay", "medium-expert")
 MAZES = ("pointmaze/umaze-v0", "pointmaze/medium-v0", "pointmaze/large-v0")
 DATASETS = (*(f"{robot}/{level}-v0" for robot in ROBOTS for level in LEVELS), *MAZES)
 TEN_PERCENT = "bc-10%"
+LEARNERS = ("bc", TEN_PERCENT, "td3bc", "iql", "cql", "sac")
 
 
 @dataclass(frozen=True)
 class LearnerTable:
     """Train what is missing and write learners.md and learners.json."""
 
-    learners: tuple[str, ...] = ("bc", TEN_PERCENT, "td3bc", "iql", "cql", "sac")
+    learners: tuple[str, ...] = LEARNERS
     """Algorithms; bc-10% clones the best tenth of the episodes."""
     datasets: tuple[str, ...] = DATASETS
     """Dataset ids."""
@@ -40,6 +43,8 @@ class LearnerTable:
     """Seeds of each: 0, 1, …"""
     episodes: int = 50
     """Evaluation episodes a seed."""
+    set: tuple[str, ...] = ()
+    """KEY=VALUE: change one setting of every learner named, as in `langevin train`."""
     out: Path = Path("runs/learners")
     """One run folder a cell."""
 
@@ -50,27 +55,60 @@ class LearnerTable:
         for learner in self.learners:
             find_algorithm(algorithm_of(learner))
         self.out.mkdir(parents=True, exist_ok=True)
-        cells: dict[str, dict[str, Any]] = {}
         for dataset in self.datasets:
             for learner in self.learners:
-                cells.setdefault(learner, {})[dataset] = self.cell(learner, dataset)
-                atomic_write(self.out / "learners.json", json.dumps(cells, indent=1) + "\n")
-                atomic_write(self.out / "learners.md", table(cells, self.datasets))
+                self.fill(learner, dataset)
+                self.write()
+        return self.write()
+
+    def write(self) -> dict[str, dict[str, Any]]:
+        """All that is finished in the folder, as JSON and as a table."""
+        cells = finished(self.out)
+        rows = in_order({dataset for column in cells.values() for dataset in column}, DATASETS)
+        atomic_write(self.out / "learners.json", json.dumps(cells, indent=1) + "\n")
+        atomic_write(self.out / "learners.md", table(cells, rows))
         return cells
 
-    def cell(self, learner: str, dataset: str) -> dict[str, Any]:
-        """The summary of one run, trained if it is not there."""
+    def fill(self, learner: str, dataset: str) -> None:
+        """Train and evaluate one cell, if it is not there.
+
+        Raises UsageError where the folder holds it at another budget: a table has one.
+        """
+        from langevin.commands.train import parse_setting
+
         folder = self.out / learner / dataset
         if (folder / "summary.json").is_file():
-            return read_summary(folder)
-        overrides: dict[str, Any] = {"steps": self.steps}
+            held = read_summary(folder)
+            budget = {"steps": self.steps, "seeds": list(range(self.seeds)), "episodes": self.episodes}
+            for name, asked in budget.items():
+                if held[name] != asked:
+                    raise UsageError(
+                        f"{folder} holds a run of {name} {held[name]}, and {asked} were asked for; "
+                        "choose another --out for another budget"
+                    )
+            return
+        overrides: dict[str, Any] = {"steps": self.steps} | dict(map(parse_setting, self.set))
         if learner == TEN_PERCENT:
             overrides["best_share"] = 0.1
         request = RunRequest(
             algorithm_of(learner), dataset, folder, seeds=tuple(range(self.seeds)), episodes=self.episodes,
             overrides=overrides, resume=folder.exists(),
         )  # fmt: skip
-        return run(request, progress=BarProgress())
+        run(request, progress=BarProgress())
+
+
+def finished(folder: Path) -> dict[str, dict[str, Any]]:
+    """The summaries under a table's folder, by learner and dataset, in the order of the table's defaults."""
+    cells: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.rglob("summary.json")):
+        learner, *dataset = path.parent.relative_to(folder).parts
+        cells.setdefault(learner, {})["/".join(dataset)] = read_summary(path.parent)
+    return {learner: cells[learner] for learner in in_order(cells, LEARNERS)}
+
+
+def in_order(names: Iterable[str], first: tuple[str, ...]) -> list[str]:
+    """Those of `first` in their order, then the others in alphabetical order."""
+    return sorted(names, key=lambda name: (first.index(name) if name in first else len(first), name))
 
 
 def algorithm_of(learner: str) -> str:
@@ -78,7 +116,7 @@ def algorithm_of(learner: str) -> str:
     return "bc" if learner == TEN_PERCENT else learner
 
 
-def table(cells: dict[str, dict[str, Any]], datasets: tuple[str, ...]) -> str:
+def table(cells: Mapping[str, Mapping[str, Any]], datasets: Iterable[str]) -> str:
     """Interquartile means of normalised scores with their intervals, a row a dataset."""
     lines = [f"| dataset | {' | '.join(cells)} |", "| --- |" + " ---: |" * len(cells)]
     for dataset in datasets:

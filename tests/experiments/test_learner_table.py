@@ -6,11 +6,17 @@ import pytest
 
 from langevin.errors import UsageError
 from langevin.experiments import learner_table
-from langevin.experiments.learner_table import DATASETS, LearnerTable, score, table
+from langevin.experiments.learner_table import DATASETS, LearnerTable, score
 
 
-def summary(value):
-    return {"normalized_score": {"iqm": value, "ci95": [value - 1, value + 1]}}
+def summary(value, steps=5):
+    score = {"iqm": value, "ci95": [value - 1, value + 1]}
+    return {"steps": steps, "seeds": [0, 1, 2], "episodes": 50, "normalized_score": score}
+
+
+def write(folder, value, steps=5):
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps(summary(value, steps)))
 
 
 def test_it_trains_what_is_missing_and_nothing_twice(tmp_path, monkeypatch):
@@ -18,9 +24,7 @@ def test_it_trains_what_is_missing_and_nothing_twice(tmp_path, monkeypatch):
 
     def fake(request, progress):
         asked.append((request.algorithm, request.dataset, dict(request.overrides)))
-        request.out.mkdir(parents=True)
-        (request.out / "summary.json").write_text(json.dumps(summary(10.0)))
-        return summary(10.0)
+        write(request.out, 10.0)
 
     monkeypatch.setattr(learner_table, "run", fake)
     job = LearnerTable(learners=("bc", "bc-10%"), datasets=("hopper/medium-v0",), steps=5, out=tmp_path)
@@ -36,9 +40,44 @@ def test_it_trains_what_is_missing_and_nothing_twice(tmp_path, monkeypatch):
     assert lines[2] == "| hopper/medium-v0 | 10.0 [9.0, 11.0] | 10.0 [9.0, 11.0] |"
 
 
+def test_a_setting_is_changed_in_every_learner_named(tmp_path, monkeypatch):
+    asked = []
+
+    def fake(request, progress):
+        asked.append(dict(request.overrides))
+        write(request.out, 1.0)
+
+    monkeypatch.setattr(learner_table, "run", fake)
+    LearnerTable(
+        ("bc", "iql"), ("hopper/medium-v0",), steps=5, out=tmp_path, set=("learner.width=128",)
+    ).run()
+    assert asked == [{"steps": 5, "learner.width": 128}] * 2
+
+
+def test_the_table_is_of_all_that_is_finished_in_the_order_of_the_defaults(tmp_path):
+    write(tmp_path / "iql" / "hopper" / "medium-v0", 3.0)
+    write(tmp_path / "bc" / "hopper" / "random-v0", 1.0)
+    write(tmp_path / "bc" / "hopper" / "medium-v0", 2.0)
+    LearnerTable(("bc",), ("hopper/random-v0",), steps=5, out=tmp_path).run()
+    lines = (tmp_path / "learners.md").read_text().splitlines()
+    assert lines == [
+        "| dataset | bc | iql |",
+        "| --- | ---: | ---: |",
+        "| hopper/random-v0 | 1.0 [0.0, 2.0] |  |",
+        "| hopper/medium-v0 | 2.0 [1.0, 3.0] | 3.0 [2.0, 4.0] |",
+    ]
+
+
+def test_a_finished_run_at_another_budget_is_not_taken_for_this_one(tmp_path):
+    write(tmp_path / "bc" / "hopper" / "random-v0", 1.0, steps=7)
+    with pytest.raises(
+        UsageError, match=r"holds a run of steps 7, and 5 were asked for; choose another --out"
+    ):
+        LearnerTable(("bc",), ("hopper/random-v0",), steps=5, out=tmp_path).run()
+
+
 def test_a_cell_that_is_not_there_is_empty():
     assert score(None) == ""
-    assert table({"bc": {}}, ("hopper/medium-v0",)).endswith("| hopper/medium-v0 |  |\n")
 
 
 def test_the_datasets_are_the_twelve_of_the_robots_and_three_mazes():
