@@ -34,13 +34,14 @@ class Support(eqx.Module):
 
 
 def fit_support(
-    transitions: Transitions, sample: int = 8_000, held_out: int = 4_000, margin: float = 5.0, seed: int = 0
+    transitions: Transitions, margin: float = 5.0, sample: int = 8_000, held_out: int = 4_000, seed: int = 0
 ) -> Support:
     """The support of the rows' observations: `margin` times the 99th percentile of held-out distances.
 
     The margin leaves room for states that are new but near, which imagined trajectories are for: measured in the
-    U-Maze, 2 halts the rollouts of a good policy that the ensemble predicts well, 6 lets some into a wall. Made once,
-    outside jit. **Raises:** `ValueError` for fewer than 2 rows.
+    U-Maze, 2 halts the rollouts of a good policy that the ensemble predicts well, 6 lets some into a wall. Where as
+    many rows cover a larger space, distances grow and so does what lies within them. Made once, outside jit.
+    **Raises:** `ValueError` for fewer than 2 rows.
     """
     if transitions.size < 2:
         raise ValueError(f"a support needs at least 2 rows, got {transitions.size}")

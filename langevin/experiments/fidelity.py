@@ -52,7 +52,7 @@ def fidelity_report(
     progress = progress or SilentProgress()
     task, settings = loaded.system.task, loaded.settings
     starts, data_actions = whole_windows(trajectories, settings.horizon, rollouts)
-    halt = fit_halt(transitions_of(trajectories), settings.patience)
+    halt = fit_halt(transitions_of(trajectories), settings.halt_margin, settings.patience)
     world = learned_world(settings, loaded.system, states)
     assert isinstance(world, DyDiffWorld)
     last = loaded.stages[-1]

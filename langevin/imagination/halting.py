@@ -28,12 +28,13 @@ class Halt(eqx.Module):
         return ~known.reshape(after.shape[:2])
 
 
-def fit_halt(transitions: Transitions, patience: int) -> Halt:
+def fit_halt(transitions: Transitions, margin: float, patience: int) -> Halt:
     """The data's support; leaving it is terminal and pays the data's worst reward `patience` times over.
 
-    With patience near 1 / (1 - discount) that is the value of the worst reward for ever. Not inside jit.
+    The margin is how far the support reaches ([`fit_support`][langevin.dynamics.support.fit_support]). With patience
+    near 1 / (1 - discount) the pay is the value of the worst reward for ever. Not inside jit.
     """
-    return Halt(fit_support(transitions), patience * jnp.min(transitions.rewards))
+    return Halt(fit_support(transitions, margin), patience * jnp.min(transitions.rewards))
 
 
 def hold(

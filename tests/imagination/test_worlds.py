@@ -245,8 +245,12 @@ def test_a_refinement_that_leaves_the_data_halts_as_well(make_world, feedback, h
 def test_halting_pays_the_datas_worst_reward_patience_times_over():
     states = jnp.linspace(0, 1, 20)[:, None]
     rewards = jnp.linspace(-0.5, 3.0, 20)
-    halt = fit_halt(Transitions(states, states, rewards, jnp.zeros(20), states), 100)
+    transitions = Transitions(states, states, rewards, jnp.zeros(20), states)
+    halt = fit_halt(transitions, 5.0, 100)
     np.testing.assert_allclose(halt.reward, -50.0)
+    np.testing.assert_allclose(
+        halt.support.reach, 2 * fit_halt(transitions, 2.5, 100).support.reach, rtol=1e-6
+    )
     assert np.asarray(halt.left(jnp.array([[[0.5], [0.6], [7.0], [0.5]]]))).tolist() == [[False, True, False]]
 
 

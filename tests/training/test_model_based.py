@@ -121,6 +121,7 @@ def test_mopos_paper_preset_has_its_rollout_length_and_penalty_for_each_dataset(
         ),
         ("mppi", {"search.temperature": 0.0}, r"temperature must be greater than 0, got 0\.0"),
         ("single_step", {"patience": -1}, "patience must be at least 0, got -1"),
+        ("single_step", {"halt_margin": -0.5}, "halt_margin must be at least 0, got -0.5"),
         ("single_step", {"iterations": 1}, "unknown key 'iterations'"),
     ],
 )

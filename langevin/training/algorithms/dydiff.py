@@ -75,7 +75,7 @@ def prepare(config: Any, trajectories: Trajectories) -> DyDiffData:
         transitions,
         split_transitions(trajectories),
         windows_of(trajectories, config.horizon),
-        fit_halt(transitions, config.patience) if config.halt else None,
+        fit_halt(transitions, config.halt_margin, config.patience) if config.halt else None,
         reward_factor(config, trajectories),
     )
 

@@ -43,6 +43,8 @@ class SingleStepConfig:
     """States of a trajectory (L)."""
     halt: bool
     """End imagined trajectories where they leave the data."""
+    halt_margin: float = 5.0
+    """How far the data reach, in 99th percentiles of a held-out state's distance to the nearest one."""
     patience: int
     """A trajectory that halts is paid the data's worst reward so many times over."""
     filter: FilterName
@@ -60,7 +62,7 @@ class SingleStepConfig:
     rewards: RewardScaling = RewardScaling()
 
     def __post_init__(self):
-        require_at_least(0, patience=self.patience)
+        require_at_least(0, halt_margin=self.halt_margin, patience=self.patience)
 
 
 class SingleStepData(eqx.Module):
@@ -75,7 +77,7 @@ class SingleStepData(eqx.Module):
 def prepare(config: Any, trajectories: Trajectories) -> SingleStepData:
     """Transitions, their split into training and held-out rows, and where they end."""
     transitions = transitions_of(trajectories)
-    halt = fit_halt(transitions, config.patience) if config.halt else None
+    halt = fit_halt(transitions, config.halt_margin, config.patience) if config.halt else None
     return SingleStepData(
         transitions, split_transitions(trajectories), halt, reward_factor(config, trajectories)
     )
