@@ -70,6 +70,8 @@ class Gain:
     """Which to run, in order."""
     final_actions: str = "policy"
     """Actions stored with refined states: policy or inverse."""
+    halt_margin: float | None = None
+    """How far the data reach where rollouts are halted; None: the preset's."""
     episodes: int = 100
     """Evaluation episodes a seed."""
 
@@ -80,9 +82,7 @@ class Gain:
         trajectories = open_dataset(self.dataset)
         task = task_of(trajectories, self.dataset)
         system = system_of(task, trajectories)
-        names = ("steps", "dynamics_steps", "world_model_steps", "final_actions")
-        overrides = {name: getattr(self, name) for name in names}
-        config = load_settings("dydiff", "td3bc", "cpu", self.dataset, overrides)
+        config = load_settings("dydiff", "td3bc", "cpu", self.dataset, self.overrides())
         data = dydiff.prepare(config, trajectories)
         progress = BarProgress()
         models = trained_models(config, system, data, self.out / "models", progress)
@@ -140,6 +140,11 @@ class Gain:
             for name in self.variants
         ]
         return [name for names in expanded for name in names]
+
+    def overrides(self) -> dict[str, Any]:
+        """What differs from the preset."""
+        names = ("steps", "dynamics_steps", "world_model_steps", "final_actions", "halt_margin")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def settings(self) -> dict[str, Any]:
         """What was asked for, without where it goes."""

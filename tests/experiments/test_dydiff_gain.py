@@ -5,6 +5,7 @@ import pytest
 
 from langevin.errors import UsageError
 from langevin.experiments.dydiff_gain import Gain, oracle_shares
+from langevin.training.algorithms.registry import load_settings
 
 
 def results(**per_seed):
@@ -61,3 +62,10 @@ def test_dydiff_is_run_once_for_each_strength_and_the_others_once():
 def test_a_single_seed_is_refused_before_any_data_are_read():
     with pytest.raises(UsageError, match=r"--seeds must be at least 2, .* got 1"):
         Gain("nowhere-v0", seeds=1).run()
+
+
+def test_the_margin_of_halting_is_the_presets_unless_it_is_asked_for():
+    preset = lambda gain: load_settings("dydiff", "td3bc", "cpu", gain.dataset, gain.overrides()).halt_margin
+    assert preset(Gain("pointmaze/medium-v0")) == 2.5
+    assert preset(Gain("pointmaze/medium-v0", halt_margin=5.0)) == 5.0
+    assert preset(Gain("pointmaze/umaze-v0")) == 5.0
