@@ -141,7 +141,7 @@ def picture(rows: list[dict[str, Any]]) -> Figure:
             markersize=6, label=run,
         )  # fmt: skip
     ends = [min(row["true"] for row in rows), max(row["true"] for row in rows)]
-    ax.plot(ends, ends, "-", color=color("ink"), linewidth=1)
+    ax.plot(ends, ends, "-", color=color("ink"), linewidth=1, label="as predicted")
     ax.legend(frameon=False, fontsize=8)
     return figure
 
