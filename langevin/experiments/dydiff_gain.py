@@ -24,11 +24,13 @@ from rich.console import Console
 
 from langevin.data.sampling import Transitions
 from langevin.data.sources import open_dataset
+from langevin.envs.tasks import Task
 from langevin.errors import UsageError
 from langevin.evaluation.episodes import run_episodes
 from langevin.evaluation.scores import bootstrap_interval, score_summary
 from langevin.experiments.oracle import simulator_world
 from langevin.experiments.runs import CHUNK_STEPS, EVALUATION_SEED, evaluator, one_seed, task_of
+from langevin.imagination.halting import fit_halt
 from langevin.imagination.worlds import World
 from langevin.progress import AbstractProgress, BarProgress
 from langevin.training.algorithms import dydiff
@@ -37,7 +39,9 @@ from langevin.training.algorithms.system import Results, System, system_of
 from langevin.training.compile_cache import enable_compile_cache
 from langevin.training.files import atomic_write
 from langevin.training.loop import train
+from langevin.training.results import TrainingResult
 from langevin.training.run_folder import write_summary
+from langevin.training.stage import Stage
 
 
 class GainData(eqx.Module):
@@ -46,6 +50,29 @@ class GainData(eqx.Module):
     transitions: Transitions
     world: World
     reward_factor: Float[Array, ""]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all variants share."""
+
+    task: Task
+    system: System
+    config: Any
+    data: dydiff.DyDiffData
+    models: Results
+
+    def world(self, variant: str) -> World:
+        """The world that a variant's rollouts come from, by its name: "dydiff-0.5+halt-2.5"."""
+        if variant in ("base", "oracle"):
+            return simulator_world(self.task)
+        kind, halting, margin = variant.partition("+halt")
+        reach = float(margin.removeprefix("-")) if margin else self.config.halt_margin
+        halt = fit_halt(self.data.transitions, reach, self.config.patience) if halting else None
+        name, _, strength = kind.partition("-")
+        changed = {"strength": float(strength)} if name == "dydiff" else {"iterations": 0}
+        config = dataclasses.replace(self.config, **changed)
+        return dydiff.learned_world(config, self.system, self.models, halt)
 
 
 @dataclass(frozen=True)
@@ -70,8 +97,8 @@ class Gain:
     """Which to run, in order."""
     final_actions: str = "policy"
     """Actions stored with refined states: policy or inverse."""
-    halt_margin: float | None = None
-    """How far the data reach where rollouts are halted; None: the preset's."""
+    halt_margins: tuple[float, ...] = ()
+    """How far the data reach in variants that are halted, each a variant of its own; none: the preset's."""
     episodes: int = 100
     """Evaluation episodes a seed."""
 
@@ -79,72 +106,69 @@ class Gain:
         """Train what is not yet trained, write gain.json and print the table."""
         if self.seeds < 2:
             raise UsageError(f"--seeds must be at least 2, for an interval needs a spread; got {self.seeds}")
-        trajectories = open_dataset(self.dataset)
-        task = task_of(trajectories, self.dataset)
-        system = system_of(task, trajectories)
-        config = load_settings("dydiff", "td3bc", "cpu", self.dataset, self.overrides())
-        data = dydiff.prepare(config, trajectories)
         progress = BarProgress()
-        models = trained_models(config, system, data, self.out / "models", progress)
-
-        def world(variant: str) -> World:
-            if variant in ("base", "oracle"):
-                return simulator_world(task)
-            name, _, halting = variant.partition("+")
-            halt = data.halt if halting else None
-            if name == "ensemble":
-                return dydiff.learned_world(dataclasses.replace(config, iterations=0), system, models, halt)
-            strength = float(name.removeprefix("dydiff-"))
-            return dydiff.learned_world(dataclasses.replace(config, strength=strength), system, models, halt)
-
-        results: dict[str, Any] = {}
+        setup, results = self.setup(progress), {}
         for variant in self.names():
-            settings = config
-            if variant == "base":  # the same program with nothing imagined in its batches
-                settings = dataclasses.replace(config, real_share=1.0, rollouts=2, epoch_steps=self.steps)
-            stage = dydiff.policy_stage(settings, system, lambda data, results: data.world)
-            folder, seeds = self.out / variant, tuple(range(self.seeds))
-            every = max(self.steps // 10 // config.epoch_steps, 1) * config.epoch_steps
-            given = GainData(data.transitions, world(variant), data.reward_factor)
-            trained = train(
-                [stage], given, seeds, folder, chunk_steps=config.epoch_steps,
-                evaluate=evaluator(task, self.seeds), evaluate_every=every, resume=True, progress=progress,
-            )  # fmt: skip
+            stage, trained = self.trained(variant, setup, progress)
             episodes = run_episodes(
                 trained.policies([stage]),
-                task,
+                setup.task,
                 seeds=self.seeds,
                 episodes=self.episodes,
                 seed=EVALUATION_SEED,
             )
             summary = {
                 "settings": self.settings(),
-                **score_summary(episodes.returns, task),
+                **score_summary(episodes.returns, setup.task),
                 "updates_per_second": trained.updates_per_second,
                 "wall_seconds": trained.seconds,
             }
-            write_summary(folder, summary)
+            write_summary(self.out / variant, summary)
             results = self.write()
         return results
 
+    def setup(self, progress: AbstractProgress) -> Setup:
+        """The data and the world models."""
+        trajectories = open_dataset(self.dataset)
+        task = task_of(trajectories, self.dataset)
+        system = system_of(task, trajectories)
+        config = load_settings("dydiff", "td3bc", "cpu", self.dataset, self.overrides())
+        data = dydiff.prepare(config, trajectories)
+        models = trained_models(config, system, data, self.out / "models", progress)
+        return Setup(task, system, config, data, models)
+
+    def trained(self, variant: str, setup: Setup, progress: AbstractProgress) -> tuple[Stage, TrainingResult]:
+        """The learner fed by a variant's world, trained as far as it is not."""
+        config = setup.config
+        every = max(self.steps // 10 // config.epoch_steps, 1) * config.epoch_steps
+        chunk = config.epoch_steps
+        if variant == "base":  # the same program with nothing imagined in its batches
+            config = dataclasses.replace(config, real_share=1.0, rollouts=2, epoch_steps=self.steps)
+        stage = dydiff.policy_stage(config, setup.system, lambda data, results: data.world)
+        given = GainData(setup.data.transitions, setup.world(variant), setup.data.reward_factor)
+        trained = train(
+            [stage], given, tuple(range(self.seeds)), self.out / variant, chunk_steps=chunk,
+            evaluate=evaluator(setup.task, self.seeds), evaluate_every=every, resume=True, progress=progress,
+        )  # fmt: skip
+        return stage, trained
+
     def names(self) -> list[str]:
-        """The variants, DyDiff once for each strength."""
+        """The variants: DyDiff once for each strength, and what is halted once for each margin."""
         known = ("base", "oracle", "ensemble", "dydiff", "ensemble+halt", "dydiff+halt")
+        names = []
         for variant in self.variants:
             if variant not in known:
                 raise UsageError(f"--variants takes {', '.join(known)}, got {variant!r}")
-        expanded = [
-            [name.replace("dydiff", f"dydiff-{strength:g}") for strength in self.strengths]
-            if name.startswith("dydiff")
-            else [name]
-            for name in self.variants
-        ]
-        return [name for names in expanded for name in names]
+            kind, halting, _ = variant.partition("+halt")
+            kinds = [f"{kind}-{strength:g}" for strength in self.strengths] if kind == "dydiff" else [kind]
+            ends = [f"{halting}-{margin:g}" for margin in self.halt_margins if halting] or [halting]
+            names += [kind + end for kind in kinds for end in ends]
+        return names
 
     def overrides(self) -> dict[str, Any]:
-        """What differs from the preset."""
-        names = ("steps", "dynamics_steps", "world_model_steps", "final_actions", "halt_margin")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        """What differs from the preset in all variants."""
+        names = ("steps", "dynamics_steps", "world_model_steps", "final_actions")
+        return {name: getattr(self, name) for name in names}
 
     def settings(self) -> dict[str, Any]:
         """What was asked for, without where it goes."""

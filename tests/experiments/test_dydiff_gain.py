@@ -5,7 +5,6 @@ import pytest
 
 from langevin.errors import UsageError
 from langevin.experiments.dydiff_gain import Gain, oracle_shares
-from langevin.training.algorithms.registry import load_settings
 
 
 def results(**per_seed):
@@ -64,8 +63,10 @@ def test_a_single_seed_is_refused_before_any_data_are_read():
         Gain("nowhere-v0", seeds=1).run()
 
 
-def test_the_margin_of_halting_is_the_presets_unless_it_is_asked_for():
-    preset = lambda gain: load_settings("dydiff", "td3bc", "cpu", gain.dataset, gain.overrides()).halt_margin
-    assert preset(Gain("pointmaze/medium-v0")) == 2.5
-    assert preset(Gain("pointmaze/medium-v0", halt_margin=5.0)) == 5.0
-    assert preset(Gain("pointmaze/umaze-v0")) == 5.0
+def test_what_is_halted_is_run_once_for_each_margin():
+    variants = ("oracle", "ensemble", "ensemble+halt", "dydiff+halt")
+    gain = Gain("any", strengths=(0.0, 1.0), variants=variants, halt_margins=(2.5, 5.0))
+    assert gain.names() == [
+        "oracle", "ensemble", "ensemble+halt-2.5", "ensemble+halt-5",
+        "dydiff-0+halt-2.5", "dydiff-0+halt-5", "dydiff-1+halt-2.5", "dydiff-1+halt-5",
+    ]  # fmt: skip
