@@ -67,8 +67,9 @@ class Setup:
         if variant in ("base", "oracle"):
             return simulator_world(self.task)
         kind, halting, margin = variant.partition("+halt")
-        reach = float(margin.removeprefix("-")) if margin else self.config.halt_margin
-        halt = fit_halt(self.data.transitions, reach, self.config.patience) if halting else None
+        halt = self.data.halt if halting else None
+        if margin:
+            halt = fit_halt(self.data.transitions, float(margin.removeprefix("-")), self.config.patience)
         name, _, strength = kind.partition("-")
         changed = {"strength": float(strength)} if name == "dydiff" else {"iterations": 0}
         config = dataclasses.replace(self.config, **changed)

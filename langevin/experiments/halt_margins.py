@@ -1,11 +1,11 @@
 """Whether the end of the data is drawn where the walls are: what halting sees and what it costs, margin by margin.
 
-    python -m langevin.experiments.halt_margins --dataset pointmaze/umaze-200k-v0 --out runs/dydiff-gain
+    python -m langevin.experiments.halt_margins runs/dydiff-gain
 
-The folder is one that `langevin.experiments.dydiff_gain` filled with the variants `ensemble+halt` and `oracle`, and is
-asked for with the same seeds and steps. The policies of the first, which learnt in the ensemble, are rolled out in it
-with nothing halted: a rollout that goes into a wall before it has left the data is a mistake that a learner lives off.
-Those of the second are rolled out in the simulator: what is halted of them is what a learner is kept from.
+The folder is one that `langevin.experiments.dydiff_gain` filled with the variants `ensemble+halt` and `oracle`. The
+policies of the first, which learnt in the ensemble, are rolled out in it with nothing halted: a rollout that goes into
+a wall before it has left the data is a mistake that a learner lives off. Those of the second are rolled out in the
+simulator: what is halted of them is what a learner is kept from.
 """
 
 import json
@@ -28,20 +28,18 @@ from langevin.policies.base import Policy
 from langevin.progress import BarProgress
 from langevin.training.compile_cache import enable_compile_cache
 from langevin.training.files import atomic_write
+from langevin.training.run_folder import read_summary
+
+SETTINGS = ("dataset", "seeds", "steps", "dynamics_steps", "world_model_steps", "final_actions")
+"""Of the gain experiment, what its policies and world models go back to."""
 
 
 @dataclass(frozen=True)
 class HaltMargins:
     """Roll out, count, write halt_margins.json and halt_margins.md, and print."""
 
-    dataset: str
-    """Dataset id or path, of a point maze."""
-    out: Path = Path("runs/dydiff-gain")
-    """The folder of the gain experiment."""
-    seeds: int = 5
-    """Its seeds."""
-    steps: int = 100_000
-    """Its gradient steps."""
+    folder: tyro.conf.Positional[Path]
+    """Of the gain experiment."""
     learner: str = "ensemble+halt"
     """The variant whose policies learnt in the ensemble."""
     margins: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0)
@@ -52,21 +50,22 @@ class HaltMargins:
     def run(self) -> list[dict[str, float]]:
         """One row a margin."""
         require_at_least(1, rollouts=self.rollouts)
-        gain = Gain(self.dataset, out=self.out, seeds=self.seeds, steps=self.steps)
         for variant in (self.learner, "oracle"):
-            if not (self.out / variant / "summary.json").is_file():
+            if not (self.folder / variant / "summary.json").is_file():
                 raise UsageError(
-                    f"{self.out} holds no finished {variant}; run langevin.experiments.dydiff_gain with --variants "
+                    f"{self.folder} holds no finished {variant}; run langevin.experiments.dydiff_gain with --variants "
                     f"base oracle {self.learner.partition('+')[0]}+halt first"
                 )
+        settings = read_summary(self.folder / "oracle")["settings"]
+        gain = Gain(out=self.folder, **{name: settings[name] for name in SETTINGS})
         setup = gain.setup(BarProgress())
         if setup.task.maze is None:
             raise UsageError(f"{setup.task.id} has no walls; name a point maze's dataset")
         imagined = self.rolled_out(gain, setup, self.learner, "ensemble")
         driven = self.rolled_out(gain, setup, "oracle", "oracle")
         rows = [margin_row(margin, setup, imagined, driven) for margin in self.margins]
-        atomic_write(self.out / "halt_margins.json", json.dumps(rows, indent=1) + "\n")
-        atomic_write(self.out / "halt_margins.md", table(rows))
+        atomic_write(self.folder / "halt_margins.json", json.dumps(rows, indent=1) + "\n")
+        atomic_write(self.folder / "halt_margins.md", table(rows))
         Console().print(table(rows), markup=False, highlight=False)
         return rows
 
@@ -83,7 +82,7 @@ class HaltMargins:
             setup.world(world)
             .imagine(one_seed(policies, seed), observations[rows], horizon, key=jax.random.key(seed))
             .observations
-            for seed in range(self.seeds)
+            for seed in range(gain.seeds)
         ]
         return jnp.concatenate(found)
 

@@ -25,4 +25,4 @@ def test_a_folder_without_the_variants_is_refused_with_the_command_that_makes_th
     with pytest.raises(
         UsageError, match=r"holds no finished ensemble\+halt; run .*dydiff_gain with --variants base"
     ):
-        HaltMargins("pointmaze/umaze-v0", out=tmp_path).run()
+        HaltMargins(tmp_path).run()
