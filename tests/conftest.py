@@ -13,14 +13,20 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 install_import_hook("langevin", "beartype.beartype")
 
 
+QUICKLY = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",  # the older ones compile a fused loop in half the time
+)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Compile quickly, except for the slow tests: a tiny network takes longer to optimise than to run.
 
     XLA reads its flags when it first compiles, in each worker.
     """
     if config.option.markexpr != "slow":
-        quickly = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quickly}".strip()
+        os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *QUICKLY)).strip()
 
 
 MOST_MAPS = 20_000
