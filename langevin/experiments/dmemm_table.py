@@ -13,7 +13,7 @@ from typing import Any
 
 import tyro
 
-from langevin.errors import UsageError
+from langevin.errors import UsageError, nearest
 from langevin.experiments.learner_table import table
 from langevin.experiments.runs import RunRequest, run
 from langevin.progress import BarProgress
@@ -42,6 +42,8 @@ class DMEMMTable:
 
     datasets: tuple[str, ...] = ("pointmaze/umaze-v0",)
     """Dataset ids."""
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    """Which to train, in order; the sweeps come after them."""
     preset: str = "cpu"
     """Of the settings that the variants share."""
     steps: int | None = None
@@ -57,10 +59,10 @@ class DMEMMTable:
     out: Path = Path("runs/dmemm")
     """One run folder a cell."""
 
-    def variants(self) -> dict[str, dict[str, Any]]:
+    def columns(self) -> dict[str, dict[str, Any]]:
         """Name of each column -> its settings."""
         return (
-            VARIANTS
+            {name: VARIANTS[name] for name in self.variants}
             | {
                 f"lambda_tr {value:g}": {"planner.transition_weight": value}
                 for value in self.transition_weights
@@ -72,10 +74,13 @@ class DMEMMTable:
         """The summaries, by variant and dataset."""
         if self.seeds < 2:
             raise UsageError(f"--seeds must be at least 2, for an interval needs a spread; got {self.seeds}")
+        for name in self.variants:
+            if name not in VARIANTS:
+                raise UsageError(f"--variants {name} is none of them; {nearest(name, VARIANTS)}")
         self.out.mkdir(parents=True, exist_ok=True)
         cells: dict[str, dict[str, Any]] = {}
         for dataset in self.datasets:
-            for name, settings in self.variants().items():
+            for name, settings in self.columns().items():
                 cells.setdefault(name, {})[dataset] = self.cell(name, settings, dataset)
                 atomic_write(self.out / "dmemm.json", json.dumps(cells, indent=1) + "\n")
                 atomic_write(self.out / "dmemm.md", table(cells, self.datasets))

@@ -36,7 +36,7 @@ def test_it_trains_every_variant_alike_and_nothing_twice(tmp_path, monkeypatch):
     lines = (tmp_path / "dmemm.md").read_text().splitlines()
     assert lines[0].startswith("| dataset | Diffuser | DMEMM | without return weights | without L_tr |")
     assert lines[2].startswith("| pointmaze/umaze-v0 | 11.0 [10.0, 12.0] | 12.0 [11.0, 13.0] |")
-    assert set(json.loads((tmp_path / "dmemm.json").read_text())) == set(job.variants())
+    assert set(json.loads((tmp_path / "dmemm.json").read_text())) == set(job.columns())
 
 
 def test_diffuser_is_without_every_part_and_each_ablation_without_one():
@@ -54,3 +54,13 @@ def test_diffuser_is_without_every_part_and_each_ablation_without_one():
 def test_one_seed_makes_no_interval(tmp_path):
     with pytest.raises(UsageError, match="seeds must be at least 2"):
         DMEMMTable(seeds=1, out=tmp_path).run()
+
+
+def test_a_variant_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"--variants without L_tx is none of them.*without L_tr"):
+        DMEMMTable(variants=("DMEMM", "without L_tx"), out=tmp_path).run()
+
+
+def test_the_variants_asked_for_are_the_columns(tmp_path):
+    job = DMEMMTable(variants=("DMEMM", "Diffuser"), transition_weights=(0.5,), out=tmp_path)
+    assert list(job.columns()) == ["DMEMM", "Diffuser", "lambda_tr 0.5"]
