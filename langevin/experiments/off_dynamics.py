@@ -147,7 +147,8 @@ class OffDynamics:
             request = RunRequest(
                 variant.algorithm, alone or self.source, folder, preset=self.preset, seeds=tuple(range(self.seeds)),
                 episodes=1, resume=folder.exists(), target_dataset=None if alone else self.target,
-                transfer=variant.transfer, overrides=self.scaled(variant) | dict(variant.settings) | changed,
+                transfer=variant.transfer, learning_curve=False,
+                overrides=self.scaled(variant) | dict(variant.settings) | changed,
             )  # fmt: skip
             run(request, progress=BarProgress())
         return load_run(folder)

@@ -59,6 +59,8 @@ class RunRequest:
     target_dataset: str | None = None
     transfer: TransferName | None = None
     """How to learn from `dataset` and `target_dataset` both; the policy is for the target's task."""
+    learning_curve: bool = True
+    """Whether policies are evaluated along the way, where the algorithm has a curve to show, or the last one alone."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def run(
         chunk_steps=CHUNK_STEPS,
         evaluate=evaluator(task, len(request.seeds)) if task.has_simulator else None,
         evaluate_every=max(policy_steps // LEARNING_CURVE_POINTS // CHUNK_STEPS, 1) * CHUNK_STEPS
-        if algorithm.learning_curve else None,
+        if request.learning_curve and algorithm.learning_curve else None,
         resume=request.resume,
         progress=progress,
     )  # fmt: skip

@@ -15,8 +15,8 @@ from langevin.commands import bench_planning
 from langevin.commands.train import parse_setting
 from langevin.envs.tasks import get_task
 from langevin.evaluation.world_fidelity import SAMPLES
-from langevin.experiments import demo
-from langevin.experiments.runs import load_run
+from langevin.experiments import demo, runs
+from langevin.experiments.runs import RunRequest, load_run
 from langevin.policies.export import numpy_act
 
 POLICIES = {"data", "random", "medium", "good", "trained"}
@@ -47,6 +47,19 @@ def test_a_run_leaves_a_summary_of_what_it_was_and_what_came_out(workshop, algor
         assert all((end is not None) == known for end in block["ci95"]), "one seed has no interval"
     scores = task.normalized_score(summary["return"]["per_seed"])
     np.testing.assert_allclose(scores, summary["normalized_score"]["per_seed"])
+
+
+@pytest.mark.parametrize(("learning_curve", "evaluated"), [(True, [250, 500]), (False, [500])])
+def test_without_a_learning_curve_the_last_policy_alone_is_evaluated(at_work, learning_curve, evaluated):
+    overrides = dict(map(parse_setting, [*SETTINGS["bc"], "steps=500"]))
+    folder = at_work / "bc"
+    runs.run(
+        RunRequest(
+            "bc", ID, folder, seeds=(0,), episodes=1, overrides=overrides, learning_curve=learning_curve
+        )
+    )
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "evaluation/return" in line] == evaluated
 
 
 @pytest.mark.parametrize("algorithm", SETTINGS)
