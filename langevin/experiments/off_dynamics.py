@@ -5,7 +5,8 @@
         --target halfcheetah/total_mass/target-v0 --masses 3 4 5 6 7 8 9 10 11 12 13 14
 
 Every variant is trained at its own preset, all steps times `--scale`, and evaluated in the target's task from the same
-start states. A run that is finished is kept and one that was stopped goes on.
+start states. A run that is finished is kept and one that was stopped goes on; the table is of all that was
+evaluated alike in the folder.
 """
 
 import dataclasses
@@ -38,6 +39,8 @@ from langevin.training.files import atomic_write
 
 METHOD = "off_dynamics"
 LABEL_OF_SOURCE = BOUNDS["dynamics"][0]
+EVALUATED_BY = ("source", "target", "masses", "seeds", "episodes")
+"""Settings that a row's scores depend on, besides its run."""
 STEP_SETTINGS = ("steps", "classifier_steps", "inverse_steps", "finetune_steps", "domain_steps")
 
 
@@ -114,14 +117,29 @@ class OffDynamics:
         source, target = (task_of(open_dataset(name), name) for name in (self.source, self.target))
         ends = (total_mass(source), total_mass(target)) if self.masses else (math.nan, math.nan)
         self.out.mkdir(parents=True, exist_ok=True)
-        rows: dict[str, Any] = {}
+        rows = self.kept()
         for name in self.variants:
-            rows[name] = {"label": VARIANTS[name].label} | self.row(
-                VARIANTS[name], self.out / name, target, ends
-            )
+            if name not in rows:
+                found = self.row(VARIANTS[name], self.out / name, target, ends)
+                rows[name] = {"label": VARIANTS[name].label} | found
+            rows = {key: rows[key] for key in VARIANTS if key in rows}
             self.write(rows)
         Console().print(table(rows), markup=False, highlight=False)
         return rows
+
+    def kept(self) -> dict[str, Any]:
+        """Rows of the folder's last table that were evaluated as is asked for now, without those that say why not."""
+        path = self.out / "off_dynamics.json"
+        if not path.is_file():
+            return {}
+        report = json.loads(path.read_text())
+        if any(report["settings"][name] != self.settings()[name] for name in EVALUATED_BY):
+            return {}
+        return {name: row for name, row in report["rows"].items() if "missing" not in row}
+
+    def settings(self) -> dict[str, Any]:
+        """These settings, ready for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
 
     def row(self, variant: Variant, folder: Path, target: Task, ends: tuple[float, float]) -> dict[str, Any]:
         """A variant's score on the target and its returns by mass; or why there are none."""
@@ -129,7 +147,7 @@ class OffDynamics:
             loaded = self.trained(variant, folder)
         except UsageError as error:
             return {"missing": str(error)}
-        found: dict[str, Any] = self.evaluated(loaded.policies, target)
+        found: dict[str, Any] = {"steps": updates_of(loaded)} | self.evaluated(loaded.policies, target)
         if self.masses:
             found["returns_by_mass"] = [
                 self.evaluated(told_for_mass(loaded, mass, *ends), of_mass(target, mass))["return"]
@@ -173,12 +191,16 @@ class OffDynamics:
 
     def write(self, rows: dict[str, Any]) -> None:
         """The rows that there are so far, as JSON, as a table and as a picture."""
-        settings = json.loads(json.dumps(dataclasses.asdict(self), default=str))
-        report = {"settings": settings, "masses": list(self.masses), "rows": rows}
+        report = {"settings": self.settings(), "masses": list(self.masses), "rows": rows}
         atomic_write(self.out / "off_dynamics.json", json.dumps(report, indent=1) + "\n")
         atomic_write(self.out / "off_dynamics.md", table(rows))
         if self.masses:
             save_png(picture(self.masses, rows), self.out / "off_dynamics.png")
+
+
+def updates_of(loaded: LoadedRun) -> int:
+    """Gradient steps of what acts, on the source and on the target."""
+    return sum(stage.steps for stage in loaded.stages if stage.name in ("source", "policy"))
 
 
 def total_mass(task: Task) -> float:
@@ -223,16 +245,16 @@ def interpolated(mass: float, source: float, target: float, sources: Mapping[str
 
 def table(rows: Mapping[str, Any]) -> str:
     """Markdown: a row a variant, with the interquartile mean of its normalised scores and its interval."""
-    lines = ["| variant | normalised score on the target | seeds |", "| --- | ---: | --- |"]
+    lines = ["| variant | updates | normalised score on the target | seeds |", "| --- | ---: | ---: | --- |"]
     for row in rows.values():
         if "missing" in row:
-            lines.append(f"| {row['label']} | none: {row['missing']} | |")
+            lines.append(f"| {row['label']} | | none: {row['missing']} | |")
             continue
         score = row["normalized_score"]
         low, high = score["ci95"]
         interval = f" [{low:.1f}, {high:.1f}]" if low is not None else ""
         seeds = " ".join(f"{value:.1f}" for value in score["per_seed"])
-        lines.append(f"| {row['label']} | {score['iqm']:.1f}{interval} | {seeds} |")
+        lines.append(f"| {row['label']} | {row['steps']:,} | {score['iqm']:.1f}{interval} | {seeds} |")
     return "\n".join(lines) + "\n"
 
 

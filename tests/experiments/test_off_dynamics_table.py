@@ -66,7 +66,7 @@ def row(label, score, low):
         "ci95": [low, None if low is None else 9.0],
         "per_seed": [score, 1.0],
     }
-    return {"label": label, "normalized_score": block, "returns_by_mass": [block, block]}
+    return {"label": label, "steps": 1_500, "normalized_score": block, "returns_by_mass": [block, block]}
 
 
 def test_the_table_says_what_is_missing_and_why():
@@ -76,9 +76,9 @@ def test_the_table_says_what_is_missing_and_why():
         "c": row("C", 3.0, None),
     }
     assert table(rows).splitlines()[2:] == [
-        "| A | 5.0 [2.0, 9.0] | 5.0 1.0 |",
-        "| B | none: no such thing | |",
-        "| C | 3.0 | 3.0 1.0 |",
+        "| A | 1,500 | 5.0 [2.0, 9.0] | 5.0 1.0 |",
+        "| B | | none: no such thing | |",
+        "| C | 1,500 | 3.0 | 3.0 1.0 |",
     ]
     lines = picture((7.0, 14.0), rows).axes[0].get_lines()
     assert [line.get_label() for line in lines] == ["A", "C"]
@@ -94,6 +94,21 @@ def test_what_cannot_be_run_is_said_before_anything_is_trained(settings, words, 
     with pytest.raises(UsageError, match=words):
         OffDynamics("hopper/medium-v0", "hopper/leg_size/target-v0", tmp_path / "out", **settings).run()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [({}, ["r"]), ({"scale": 0.5, "variants": ("bcq_dara",)}, ["r"]), ({"episodes": 3}, []), ({"seeds": 4}, []),
+     ({"masses": (7.0,)}, []), ({"target": "halfcheetah/torso_size/target-v0"}, [])],
+)  # fmt: skip
+def test_rows_stay_in_the_table_that_were_evaluated_alike(asked, kept, tmp_path):
+    settings = {
+        "source": "halfcheetah/random-v0",
+        "target": "halfcheetah/total_mass/target-v0",
+        "out": tmp_path,
+    }
+    OffDynamics(**settings).write({"r": row("R", 5.0, 2.0), "r_ds": {"label": "R+DS", "missing": "why"}})
+    assert list(OffDynamics(**(settings | asked)).kept()) == kept
 
 
 SMALL = (
@@ -125,3 +140,4 @@ def test_a_tiny_run_writes_its_table_picture_and_numbers_and_is_kept(short_cheet
     assert (tmp_path / "out" / "off_dynamics.png").stat().st_size > 1000
     assert (tmp_path / "out" / "off_dynamics" / "figures" / "contexts.png").is_file()
     assert experiment.run() == rows
+    assert rows["off_dynamics"]["steps"] == 8
