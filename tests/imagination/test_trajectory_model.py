@@ -145,7 +145,7 @@ def test_the_condition_is_dropped_as_often_as_stated(fresh, batch):
             return [training.loss(n, fresh, window, key=key) for n in (fresh.diffusion.network, deaf)]
 
         whole, without = jax.lax.map(one, jax.random.split(jax.random.key(0), 200))
-        return (jnp.abs(whole - without) > 1e-9).mean()
+        return (jnp.abs(whole - without) > 1e-6 * whole).mean()  # beyond rounding
 
     assert heard(1.0) == 0
     assert abs(heard(0.25) - 0.75) < 4 * np.sqrt(0.75 * 0.25 / 200)
