@@ -128,14 +128,18 @@ class OffDynamics:
         return rows
 
     def kept(self) -> dict[str, Any]:
-        """Rows of the folder's last table that were evaluated as is asked for now, without those that say why not."""
+        """Rows of the folder's last table that were evaluated as is asked for now, and whose runs are still there."""
         path = self.out / "off_dynamics.json"
         if not path.is_file():
             return {}
         report = json.loads(path.read_text())
         if any(report["settings"][name] != self.settings()[name] for name in EVALUATED_BY):
             return {}
-        return {name: row for name, row in report["rows"].items() if "missing" not in row}
+        return {
+            name: row
+            for name, row in report["rows"].items()
+            if "steps" in row and (self.out / name / "summary.json").is_file()
+        }
 
     def settings(self) -> dict[str, Any]:
         """These settings, ready for JSON."""

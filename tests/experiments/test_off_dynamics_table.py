@@ -107,7 +107,12 @@ def test_rows_stay_in_the_table_that_were_evaluated_alike(asked, kept, tmp_path)
         "target": "halfcheetah/total_mass/target-v0",
         "out": tmp_path,
     }
-    OffDynamics(**settings).write({"r": row("R", 5.0, 2.0), "r_ds": {"label": "R+DS", "missing": "why"}})
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "summary.json").write_text("{}")
+    removed = row("R+one-hot", 4.0, 1.0)
+    OffDynamics(**settings).write(
+        {"r": row("R", 5.0, 2.0), "r_onehot": removed, "r_ds": {"label": "R+DS", "missing": "why"}}
+    )
     assert list(OffDynamics(**(settings | asked)).kept()) == kept
 
 
