@@ -58,7 +58,7 @@ def refine_closed_loop(
     """A policy rolled out in the ensemble, then refined again and again, acting anew after each time."""
     rollout_key, key = jax.random.split(key)
     observations, actions = eqx.filter_jit(rollout)(act, world.dynamics, starts, horizon, key=rollout_key)
-    return _refine(world, starts, observations, actions, act, refinements, key=key)
+    return _refine(world, observations, actions, act, refinements, key=key)
 
 
 def refine_open_loop(
@@ -69,16 +69,16 @@ def refine_open_loop(
     *,
     key: PRNGKeyArray,
 ) -> Refinements:
-    """Given actions replayed in the ensemble; each refinement is a fresh sample under the same actions."""
+    """Given actions replayed in the ensemble; each refinement is of the last one's states, under the same actions."""
     replay_key, key = jax.random.split(key)
     observations = eqx.filter_jit(replay)(world.dynamics, starts, actions[:, :-1], key=replay_key)
-    return _refine(world, starts, observations, actions, None, refinements, key=key)
+    return _refine(world, observations, actions, None, refinements, key=key)
 
 
-def _refine(world, starts, observations, actions, act, refinements, *, key) -> Refinements:
+def _refine(world, observations, actions, act, refinements, *, key) -> Refinements:
     states, given = [observations], [actions]
     for sample_key, act_key in jax.random.split(key, (refinements, 2)):
-        observations = _refine_once(world, starts, actions, key=sample_key)
+        observations = _refine_once(world, observations, actions, key=sample_key)
         states.append(observations)
         given.append(actions)
         actions = actions if act is None else eqx.filter_jit(act_along)(act, observations, key=act_key)
@@ -86,9 +86,9 @@ def _refine(world, starts, observations, actions, act, refinements, *, key) -> R
 
 
 @eqx.filter_jit
-def _refine_once(world, starts, actions, *, key):
-    """A program of its own, which all policies share: the sampler takes long to compile."""
-    return world.refine(starts, actions, key=key)
+def _refine_once(world, observations, actions, *, key):
+    """A program of its own, which all policies share: a refinement takes long to compile."""
+    return world.refine(observations, actions, key=key)
 
 
 @eqx.filter_jit

@@ -99,12 +99,13 @@ def refinements() -> Program:
     """The trajectory diffusion model refines rollouts, DyDiff's cpu preset; a unit is one refined rollout."""
     world, policy, starts, config = untrained_world()
     actions = jnp.zeros((config.rollouts, config.horizon, policy.actor.action_low.size))
+    states = jnp.repeat(starts[:, None], config.horizon, axis=1)
 
     @eqx.filter_jit
-    def refine(world, starts, actions, key):
-        return world.refine(starts, actions, key=key)
+    def refine(world, states, actions, key):
+        return world.refine(states, actions, key=key)
 
-    return rollouts_program(refine, config.rollouts, world, starts, actions)
+    return rollouts_program(refine, config.rollouts, world, states, actions)
 
 
 def rollouts_program(function: Callable, rollouts: int, *arguments: Any) -> Program:

@@ -4,9 +4,10 @@
     python -m langevin.experiments.dydiff_gain --dataset pointmaze/umaze-200k-v0 --seeds 5 --steps 100000
 
 Every variant is the same loop with the same learner, filter, number of rollouts and gradient steps. They differ in
-the world alone: none (the base learner), the ensemble (M = 0), DyDiff at several conditioning strengths, and the
-simulator (the oracle). The world models are trained once and shared by all seeds of the learner, so an interval says
-how learners differ, not how world models do.
+the world alone: none (the base learner), the ensemble (M = 0), DyDiff at several conditioning strengths with states
+drawn from noise ("dydiff", the paper's) or with the rollout's own denoised ("projected"), and the simulator (the
+oracle). The world models are trained once and shared by all seeds of the learner, so an interval says how learners
+differ, not how world models do.
 """
 
 import dataclasses
@@ -43,6 +44,9 @@ from langevin.training.results import TrainingResult
 from langevin.training.run_folder import write_summary
 from langevin.training.stage import Stage
 
+REFINED = {"dydiff": "noise", "projected": "rollout"}
+"""Variants whose states a trajectory model refines, and what it begins at."""
+
 
 class GainData(eqx.Module):
     """What the policy stage draws from: real transitions, and the shared world."""
@@ -63,7 +67,7 @@ class Setup:
     models: Results
 
     def world(self, variant: str) -> World:
-        """The world that a variant's rollouts come from, by its name: "dydiff-0.5+halt-2.5"."""
+        """The world that a variant's rollouts come from, by its name: "projected-0.5+halt-2.5"."""
         if variant in ("base", "oracle"):
             return simulator_world(self.task)
         kind, halting, margin = variant.partition("+halt")
@@ -71,7 +75,9 @@ class Setup:
         if margin:
             halt = fit_halt(self.data.transitions, float(margin.removeprefix("-")), self.config.patience)
         name, _, strength = kind.partition("-")
-        changed = {"strength": float(strength)} if name == "dydiff" else {"iterations": 0}
+        changed: dict[str, Any] = {"iterations": 0}
+        if name in REFINED:
+            changed = {"strength": float(strength), "refine_from": REFINED[name]}
         config = dataclasses.replace(self.config, **changed)
         return dydiff.learned_world(config, self.system, self.models, halt)
 
@@ -93,7 +99,7 @@ class Gain:
     world_model_steps: int = 3_000
     """Updates of the trajectory diffusion model."""
     strengths: tuple[float, ...] = (0.0, 0.5, 1.0)
-    """Conditioning strengths of DyDiff."""
+    """Conditioning strengths of refined variants."""
     variants: tuple[str, ...] = ("base", "oracle", "ensemble", "dydiff")
     """Which to run, in order."""
     final_actions: str = "policy"
@@ -155,13 +161,14 @@ class Gain:
 
     def names(self) -> list[str]:
         """The variants: DyDiff once for each strength, and what is halted once for each margin."""
-        known = ("base", "oracle", "ensemble", "dydiff", "ensemble+halt", "dydiff+halt")
+        halted = ("ensemble+halt", *(f"{name}+halt" for name in REFINED))
+        known = ("base", "oracle", "ensemble", *REFINED, *halted)
         names = []
         for variant in self.variants:
             if variant not in known:
                 raise UsageError(f"--variants takes {', '.join(known)}, got {variant!r}")
             kind, halting, _ = variant.partition("+halt")
-            kinds = [f"{kind}-{strength:g}" for strength in self.strengths] if kind == "dydiff" else [kind]
+            kinds = [f"{kind}-{strength:g}" for strength in self.strengths] if kind in REFINED else [kind]
             ends = [f"{halting}-{margin:g}" for margin in self.halt_margins if halting] or [halting]
             names += [kind + end for kind in kinds for end in ends]
         return names

@@ -35,6 +35,7 @@ from langevin.evaluation.fidelity import closed_loop_policies, position_errors, 
 from langevin.experiments.dydiff_gain import trained_models
 from langevin.experiments.fidelity import whole_windows
 from langevin.experiments.runs import task_of
+from langevin.imagination.refinement import Redrawn
 from langevin.imagination.worlds import DyDiffWorld
 from langevin.progress import BarProgress
 from langevin.report.style import (
@@ -109,7 +110,9 @@ class FewStep:
         self.out.mkdir(parents=True, exist_ok=True)
         with progress.track(len(samplers), "samplers") as advance:
             for sampler in samplers:
-                refined = refine(dataclasses.replace(world, sampler=sampler), starts, actions, self.seeds)
+                refined = refine(
+                    dataclasses.replace(world, refinement=Redrawn(sampler)), starts, actions, self.seeds
+                )
                 rows += [
                     measure(sampler, task.maze, policy, refined[policy], true[policy]) for policy in true
                 ]
@@ -151,15 +154,18 @@ def refine(
 ) -> dict[str, Float[np.ndarray, "seeds rollouts horizon observation"]]:
     """Samples of the states under every policy's actions."""
     together = jnp.concatenate(list(actions.values()))
-    repeated = jnp.concatenate([starts] * len(actions))
-    refined = refine_all(world, repeated, together, jax.random.split(jax.random.key(2), seeds))
+    standing = jnp.repeat(
+        starts[:, None], together.shape[1], axis=1
+    )  # drawn from noise, only the first counts
+    rollouts = jnp.concatenate([standing] * len(actions))
+    refined = refine_all(world, rollouts, together, jax.random.split(jax.random.key(2), seeds))
     return dict(zip(actions, np.split(np.asarray(refined), len(actions), axis=1), strict=True))
 
 
 @eqx.filter_jit
-def refine_all(world: DyDiffWorld, starts: Array, actions: Array, keys: Array) -> Array:
+def refine_all(world: DyDiffWorld, rollouts: Array, actions: Array, keys: Array) -> Array:
     """One sample of all trajectories a key."""
-    return jax.lax.map(lambda key: world.refine(starts, actions, key=key), keys)
+    return jax.lax.map(lambda key: world.refine(rollouts, actions, key=key), keys)
 
 
 def measure(

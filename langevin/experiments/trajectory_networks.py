@@ -28,6 +28,7 @@ from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.errors import UsageError, require_at_least
 from langevin.evaluation.fidelity import position_errors
+from langevin.imagination.refinement import Redrawn
 from langevin.imagination.trajectory_model import (
     NetworkName,
     TrajectoryModelState,
@@ -202,11 +203,11 @@ def examine(
         lambda key: training.loss(network, state, batch, key=key), jax.random.split(loss_key, LOSS_DRAWS)
     )
 
-    def refine(start, actions, key):
-        return model.refine(start, actions, sampler, 1.0, key=key)
+    def refine(observations, actions, key):
+        return model.refine(observations, actions, Redrawn(sampler), 1.0, key=key)
 
     keys = jax.random.split(sample_key, windows)
-    refined = jax.vmap(refine)(batch.observations[:, 0], batch.actions, keys)
+    refined = jax.vmap(refine)(batch.observations, batch.actions, keys)
     return losses.mean(), refined, batch.observations
 
 

@@ -18,9 +18,9 @@ from langevin.data.sampling import WindowBatch, Windows, sample_windows
 from langevin.diffusion.constraints import Constraint
 from langevin.diffusion.edm import EDM, edm_loss
 from langevin.diffusion.guidance import guided_denoiser, with_presence
-from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.errors import require_at_least
+from langevin.imagination.refinement import Refinement
 from langevin.nets.temporal_mixer import TemporalMixer, require_mixer
 from langevin.nets.temporal_unet import TemporalUNet, require_channels
 from langevin.policies.base import Metrics
@@ -39,20 +39,22 @@ class TrajectoryModel(eqx.Module):
 
     def refine(
         self,
-        start: Float[Array, " observation"],
+        observations: Float[Array, "horizon observation"],
         actions: Float[Array, "horizon action"],
-        sampler: Sampler,
+        refinement: Refinement,
         strength: float,
         *,
         key: PRNGKeyArray,
     ) -> Float[Array, "horizon observation"]:
-        """Sample the states of one trajectory (DyDiff, Algorithm 2), raw units, clipped to the data's range."""
+        """The states of one rollout corrected under its actions, raw units, clipped to the data's range."""
         actions = jnp.clip(self.action_normalizer.normalize(actions), -1, 1)
-        constraint, condition = known_entries(self.observation_normalizer.normalize(start), actions)
+        states = self.observation_normalizer.normalize(observations)
+        constraint, condition = known_entries(states[0], actions)
         denoiser = guided_denoiser(self.edm, self.network, condition, strength)
-        sample = sampler.draw(denoiser, constraint, key=key)
-        observations = self.observation_normalizer.denormalize(jnp.clip(sample[:, : start.size], -1, 1))
-        return observations.at[0].set(start)
+        rollout = jnp.concatenate([states, actions], axis=-1)
+        corrected = refinement(denoiser, constraint, rollout, key=key)[:, : states.shape[1]]
+        corrected = self.observation_normalizer.denormalize(jnp.clip(corrected, -1, 1))
+        return corrected.at[0].set(observations[0])
 
 
 def known_entries(

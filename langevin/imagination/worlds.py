@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from langevin.diffusion.samplers import Sampler
 from langevin.dynamics.ensemble import DynamicsModel, replay, rollout
 from langevin.dynamics.inverse import InverseModel
 from langevin.dynamics.reward import RewardModel
 from langevin.imagination.halting import Halt
+from langevin.imagination.refinement import Refinement
 from langevin.imagination.trajectory_model import TrajectoryModel
 from langevin.policies.base import Policy
 
@@ -111,7 +111,7 @@ class DyDiffWorld(DynamicsWorld):
     or "inverse" (what an inverse dynamics model says leads along the refined states, so that state, action and
     next state belong together even where the policy asked for the impossible). halt: where either the ensemble's
     rollout or its refinement leaves the data, the trajectory ends; no refinement can make possible what the policy
-    asked for there. sampler: what draws the corrected states.
+    asked for there. refinement: how states are corrected.
     """
 
     dynamics: DynamicsModel
@@ -120,7 +120,7 @@ class DyDiffWorld(DynamicsWorld):
     inverse: InverseModel | None
     halt: Halt | None
     termination: Termination = eqx.field(static=True)
-    sampler: Sampler
+    refinement: Refinement
     iterations: int = eqx.field(static=True)
     mix: float = eqx.field(static=True)
     strength: float = eqx.field(static=True)
@@ -135,7 +135,7 @@ class DyDiffWorld(DynamicsWorld):
         observations, actions = rollout(act, self.dynamics, starts, horizon, key=rollout_key)
         unrefined = observations
         for sample_key, act_key in zip(refine_keys[::2], refine_keys[1::2], strict=True):
-            refined = self.refine(starts, actions, key=sample_key)
+            refined = self.refine(observations, actions, key=sample_key)
             observations = self.mix * refined + (1 - self.mix) * observations
             actions = act_along(act, observations, key=act_key)
         if self.final_actions == "inverse" and self.iterations > 0:
@@ -150,22 +150,25 @@ class DyDiffWorld(DynamicsWorld):
         *,
         key: PRNGKeyArray,
     ) -> Imagined:
-        """One sample of the trajectory model under the actions."""
-        return imagined(self.reward, self.termination, self.refine(starts, actions, key=key), actions)
+        """The ensemble's rollout under the actions, refined once."""
+        replay_key, sample_key = jax.random.split(key)
+        observations = replay(self.dynamics, starts, actions[:, :-1], key=replay_key)
+        refined = self.refine(observations, actions, key=sample_key)
+        return imagined(self.reward, self.termination, refined, actions)
 
     def refine(
         self,
-        starts: Float[Array, "rollouts observation"],
+        observations: Float[Array, "rollouts horizon observation"],
         actions: Float[Array, "rollouts horizon action"],
         *,
         key: PRNGKeyArray,
     ) -> Float[Array, "rollouts horizon observation"]:
-        """States given s_0 and all actions, one sample a rollout."""
+        """The rollouts' states, corrected under their actions."""
 
-        def one(start, actions, key):
-            return self.refiner.refine(start, actions, self.sampler, self.strength, key=key)
+        def one(observations, actions, key):
+            return self.refiner.refine(observations, actions, self.refinement, self.strength, key=key)
 
-        return jax.vmap(one)(starts, actions, jax.random.split(key, starts.shape[0]))
+        return jax.vmap(one)(observations, actions, jax.random.split(key, len(observations)))
 
     def explain(
         self,

@@ -13,6 +13,7 @@ from langevin.diffusion.heun import Churn
 from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer
+from langevin.imagination.refinement import Projected, Redrawn
 from langevin.imagination.trajectory_model import TrajectoryModel, TrajectoryModelTraining, known_entries
 from langevin.training.programs import COMPILE_QUICKLY
 
@@ -70,10 +71,11 @@ def trained(windows, fresh) -> tuple[TrajectoryModel, dict]:
 
 @eqx.filter_jit
 def refine(model, starts, actions, strength, seed, churn=0.0, method="heun"):
-    sampler = Sampler(method, SCHEDULE, Churn(churn))
+    refinement = Redrawn(Sampler(method, SCHEDULE, Churn(churn)))
     keys = jax.random.split(jax.random.key(seed), len(starts))
-    one = lambda start, actions, key: model.refine(start, actions, sampler, strength, key=key)
-    return jax.vmap(one)(starts, actions, keys)
+    states = jnp.repeat(starts[:, None], HORIZON, axis=1)
+    one = lambda states, actions, key: model.refine(states, actions, refinement, strength, key=key)
+    return jax.vmap(one)(states, actions, keys)
 
 
 def test_everything_known_is_held_and_shown_at_every_row():
@@ -219,3 +221,24 @@ def test_the_finished_model_is_the_average_of_the_weights(fresh):
     )
     state = eqx.tree_at(lambda s: s.diffusion.average, fresh, other)
     assert eqx.tree_equal(TRAINING.finish(state).network, other)
+
+
+def test_a_projection_brings_a_noisy_rollout_nearer_to_the_law_and_leaves_a_true_one_near_it(trained):
+    model, _ = trained
+    observations, actions = random_drives(32, 5)
+    noise = 0.3 * np.random.default_rng(0).normal(size=observations.shape).astype(np.float32)
+    noise[:, 0] = 0.0
+
+    @eqx.filter_jit
+    def project(model, states, actions):
+        projection = Projected(noise_level=0.3, passes=2)
+        one = lambda states, actions: model.refine(states, actions, projection, 1.0, key=jax.random.key(0))
+        return jax.vmap(one)(states, actions)
+
+    def error(states):
+        return np.sqrt(np.square(np.asarray(states) - observations).mean())
+
+    mended = error(project(model, jnp.asarray(observations + noise), jnp.asarray(actions)))
+    kept = error(project(model, jnp.asarray(observations), jnp.asarray(actions)))
+    assert mended < 0.7 * error(observations + noise)
+    assert kept < 0.5 * error(observations + noise)

@@ -8,10 +8,10 @@ import pytest
 
 from langevin.data.normalize import GaussianNormalizer, MinMaxNormalizer
 from langevin.data.sampling import Transitions
-from langevin.diffusion.samplers import Sampler
 from langevin.dynamics.inverse import InverseModel
 from langevin.dynamics.support import Support
 from langevin.imagination.halting import Halt, fit_halt, hold
+from langevin.imagination.refinement import Redrawn
 from langevin.imagination.trajectory_model import TrajectoryModel
 from langevin.imagination.worlds import DyDiffWorld, EnsembleWorld, Imagined, act_along
 from langevin.nets.mlp import MLP
@@ -89,16 +89,24 @@ def test_the_tasks_rule_ends_a_trajectory(dynamics, reward, feedback):
 class Doubling(TrajectoryModel):
     """In the place of a diffusion model: knows that actions move the state twice as far as the ensemble says."""
 
-    def refine(self, start, actions, sampler, strength, *, key):
+    def refine(self, observations, actions, refinement, strength, *, key):
+        start = observations[0]
         moved = start + 2 * STEP * jnp.cumsum(actions[:-1], axis=0)
         return jnp.concatenate([start[None], moved])
+
+
+class Halving(TrajectoryModel):
+    """Halves every state that it is shown, but for the first."""
+
+    def refine(self, observations, actions, refinement, strength, *, key):
+        return (observations / 2).at[0].set(observations[0])
 
 
 class Noise(TrajectoryModel):
     """Answers every rollout with fresh noise after its start."""
 
-    def refine(self, start, actions, sampler, strength, *, key):
-        return jax.random.normal(key, actions.shape).at[0].set(start)
+    def refine(self, observations, actions, refinement, strength, *, key):
+        return jax.random.normal(key, actions.shape).at[0].set(observations[0])
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +133,7 @@ def make_world(dynamics, reward, network, inverse):
     def make(refiner=Doubling, **settings):
         return DyDiffWorld(**{
             "dynamics": dynamics, "reward": reward, "refiner": refiner(network, unit, unit), "inverse": inverse,
-            "halt": None, "termination": never, "sampler": Sampler(), "iterations": 1,
+            "halt": None, "termination": never, "refinement": Redrawn(), "iterations": 1,
             "mix": 1.0, "strength": 1.0, "final_actions": "policy", **settings,
         })  # fmt: skip
 
@@ -150,6 +158,18 @@ def test_states_are_refined_mixed_in_and_acted_on_anew_each_time(make_world, fee
     np.testing.assert_allclose(found.observations, states, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.actions, -2.0 * states, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.rewards, states[:, :-1, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_refinement_is_shown_the_rollout_and_the_next_one_what_the_last_one_made_of_it(
+    make_world, feedback
+):
+    world, rollout = make_world(Halving, iterations=3), by_hand(STARTS, -2.0)
+    found = np.asarray(imagine(world, feedback(-2.0), STARTS, HORIZON, 0).observations)
+    np.testing.assert_allclose(found[:, 0], rollout[:, 0])
+    np.testing.assert_allclose(found[:, 1:], rollout[:, 1:] / 2**3, rtol=1e-5)
+    actions = -2.0 * rollout
+    replayed = world.replay(STARTS, jnp.asarray(actions), key=jax.random.key(0)).observations
+    np.testing.assert_allclose(replayed[:, 1:], rollout[:, 1:] / 2, rtol=1e-5)
 
 
 def test_without_iterations_it_is_the_ensembles_world(make_world, dynamics, reward, feedback):
@@ -225,8 +245,8 @@ def test_a_terminal_of_the_task_inside_the_data_keeps_its_reward(dynamics, rewar
 class Standing(TrajectoryModel):
     """Says that nothing ever moves."""
 
-    def refine(self, start, actions, sampler, strength, *, key):
-        return jnp.broadcast_to(start, actions.shape)
+    def refine(self, observations, actions, refinement, strength, *, key):
+        return jnp.broadcast_to(observations[0], actions.shape)
 
 
 def test_a_refinement_cannot_undo_that_the_ensemble_left_the_data(make_world, feedback, halt):

@@ -15,6 +15,7 @@ from langevin.dynamics.inverse import InverseTraining
 from langevin.dynamics.split import SplitTransitions, split_transitions
 from langevin.errors import require_at_least, require_between
 from langevin.imagination.halting import Halt, fit_halt
+from langevin.imagination.refinement import Projected, Redrawn, Refinement
 from langevin.imagination.trajectory_model import TrajectoryModelTraining
 from langevin.imagination.worlds import DyDiffWorld, DynamicsWorld, EnsembleWorld
 from langevin.training.algorithms.model_based import diffusion_stage, model_stage, single_step_stages
@@ -39,8 +40,11 @@ class DyDiffConfig(SingleStepConfig):
     """How much a refinement obeys the actions: 0 the paper's form, 1 fully."""
     final_actions: Literal["policy", "inverse"]
     """Actions stored with the refined states: the policy's (paper) or those that explain the states."""
+    refine_from: Literal["noise", "rollout"] = "noise"
+    """What a refinement begins at: noise (paper), or the rollout itself, denoised as `projection` says."""
+    projection: Projected = Projected()
     sampler: SamplerName = "heun"
-    """What draws refined states: heun (paper, two network calls a step), dpm_solver or ddim (one call a step)."""
+    """What draws states from noise: heun (paper, two network calls a step), dpm_solver or ddim (one call a step)."""
     inverse: InverseTraining = InverseTraining()
     world_model: TrajectoryModelTraining = TrajectoryModelTraining()
     schedule: KarrasSchedule = KarrasSchedule()
@@ -51,11 +55,12 @@ class DyDiffConfig(SingleStepConfig):
         require_at_least(2, horizon=self.horizon)
         require_at_least(0, iterations=self.iterations, strength=self.strength)
         require_between(0, 1, mix=self.mix)
-        self.state_sampler()
+        self.refinement()
 
-    def state_sampler(self) -> Sampler:
-        """The sampler of refined states. Raises UsageError for churn with another sampler than heun."""
-        return Sampler(self.sampler, self.schedule, self.churn)
+    def refinement(self) -> Refinement:
+        """How states are corrected. Raises UsageError for churn with another sampler than heun."""
+        redrawn = Redrawn(Sampler(self.sampler, self.schedule, self.churn))
+        return {"noise": redrawn, "rollout": self.projection}[self.refine_from]
 
 
 class DyDiffData(eqx.Module):
@@ -98,7 +103,7 @@ def learned_world(config: Any, system: System, results: Results, halt: Halt | No
         return EnsembleWorld(results["dynamics"], results["reward"], halt, termination)
     return DyDiffWorld(
         results["dynamics"], results["reward"], results["world_model"], results.get("inverse"), halt, termination,
-        config.state_sampler(), config.iterations, config.mix, config.strength, config.final_actions,
+        config.refinement(), config.iterations, config.mix, config.strength, config.final_actions,
     )  # fmt: skip
 
 
