@@ -3,7 +3,7 @@
     python -m langevin.experiments.learner_table --learners bc td3bc iql --datasets hopper/medium-v0 --steps 100000
 
 A run that is finished is kept and one that was stopped goes on. The table is of all that is finished in the folder, so
-that it can grow over days.
+that it can grow over days; with `--known learners.json` it has the cells of that file as well, and grows over machines.
 """
 
 import json
@@ -47,6 +47,8 @@ class LearnerTable:
     """KEY=VALUE: change one setting of every learner named, as in `langevin train`."""
     out: Path = Path("runs/learners")
     """One run folder a cell."""
+    known: Path | None = None
+    """A learners.json of cells measured before; they are not trained again."""
 
     def run(self) -> dict[str, dict[str, Any]]:
         """The summaries, by learner and dataset."""
@@ -54,16 +56,20 @@ class LearnerTable:
             raise UsageError(f"--seeds must be at least 2, for an interval needs a spread; got {self.seeds}")
         for learner in self.learners:
             find_algorithm(algorithm_of(learner))
+        known = known_cells(self.known)
         self.out.mkdir(parents=True, exist_ok=True)
         for dataset in self.datasets:
             for learner in self.learners:
-                self.fill(learner, dataset)
-                self.write()
-        return self.write()
+                if dataset in known.get(learner, {}):
+                    self.require_budget(known[learner][dataset], f"{self.known} holds {learner} on {dataset}")
+                else:
+                    self.fill(learner, dataset)
+                self.write(known)
+        return self.write(known)
 
-    def write(self) -> dict[str, dict[str, Any]]:
-        """All that is finished in the folder, as JSON and as a table."""
-        cells = finished(self.out)
+    def write(self, known: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What was known and all that is finished in the folder, as JSON and as a table."""
+        cells = together(known, finished(self.out))
         rows = in_order({dataset for column in cells.values() for dataset in column}, DATASETS)
         atomic_write(self.out / "learners.json", json.dumps(cells, indent=1) + "\n")
         atomic_write(self.out / "learners.md", table(cells, rows))
@@ -78,14 +84,7 @@ class LearnerTable:
 
         folder = self.out / learner / dataset
         if (folder / "summary.json").is_file():
-            held = read_summary(folder)
-            budget = {"steps": self.steps, "seeds": list(range(self.seeds)), "episodes": self.episodes}
-            for name, asked in budget.items():
-                if held[name] != asked:
-                    raise UsageError(
-                        f"{folder} holds a run of {name} {held[name]}, and {asked} were asked for; "
-                        "choose another --out for another budget"
-                    )
+            self.require_budget(read_summary(folder), f"{folder} holds a run")
             return
         overrides: dict[str, Any] = {"steps": self.steps} | dict(map(parse_setting, self.set))
         if learner == TEN_PERCENT:
@@ -96,6 +95,37 @@ class LearnerTable:
         )  # fmt: skip
         run(request, progress=BarProgress())
 
+    def require_budget(self, held: Mapping[str, Any], where: str) -> None:
+        """Raises UsageError where a cell was measured at another budget."""
+        budget = {"steps": self.steps, "seeds": list(range(self.seeds)), "episodes": self.episodes}
+        for name, asked in budget.items():
+            if held[name] != asked:
+                raise UsageError(
+                    f"{where} of {name} {held[name]}, and {asked} were asked for; "
+                    "choose another --out for another budget, or leave out --known"
+                )
+
+
+def known_cells(path: Path | None) -> dict[str, dict[str, Any]]:
+    """The summaries of an earlier learners.json, by learner and dataset. Raises UsageError where it is not one."""
+    if path is None:
+        return {}
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"--known {path} cannot be read ({error.strerror}); name a learners.json") from error
+    except ValueError as error:
+        raise UsageError(f"--known {path} is not valid JSON ({error}); name a learners.json") from error
+
+
+def together(*tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The cells of all tables, the later ones' where two have the same."""
+    cells: dict[str, dict[str, Any]] = {}
+    for table in tables:
+        for learner, column in table.items():
+            cells.setdefault(learner, {}).update(column)
+    return {learner: cells[learner] for learner in in_order(cells, LEARNERS)}
+
 
 def finished(folder: Path) -> dict[str, dict[str, Any]]:
     """The summaries under a table's folder, by learner and dataset, in the order of the table's defaults."""
@@ -103,7 +133,7 @@ def finished(folder: Path) -> dict[str, dict[str, Any]]:
     for path in sorted(folder.rglob("summary.json")):
         learner, *dataset = path.parent.relative_to(folder).parts
         cells.setdefault(learner, {})["/".join(dataset)] = read_summary(path.parent)
-    return {learner: cells[learner] for learner in in_order(cells, LEARNERS)}
+    return cells
 
 
 def in_order(names: Iterable[str], first: tuple[str, ...]) -> list[str]:

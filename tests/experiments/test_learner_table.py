@@ -1,5 +1,6 @@
 """The table of learners: what is finished is kept, and a cell says its interval."""
 
+import dataclasses
 import json
 
 import pytest
@@ -74,6 +75,43 @@ def test_a_finished_run_at_another_budget_is_not_taken_for_this_one(tmp_path):
         UsageError, match=r"holds a run of steps 7, and 5 were asked for; choose another --out"
     ):
         LearnerTable(("bc",), ("hopper/random-v0",), steps=5, out=tmp_path).run()
+
+
+def test_what_was_measured_elsewhere_is_kept_and_not_trained_again(tmp_path, monkeypatch):
+    write(tmp_path / "old" / "iql" / "hopper" / "medium-v0", 3.0)
+    LearnerTable(("iql",), ("hopper/medium-v0",), steps=5, out=tmp_path / "old").run()
+    asked = []
+
+    def fake(request, progress):
+        asked.append((request.algorithm, request.dataset))
+        write(request.out, 1.0)
+
+    monkeypatch.setattr(learner_table, "run", fake)
+    job = LearnerTable(
+        ("bc", "iql"),
+        ("hopper/medium-v0",),
+        steps=5,
+        out=tmp_path / "new",
+        known=tmp_path / "old" / "learners.json",
+    )
+    job.run()
+    assert asked == [("bc", "hopper/medium-v0")]
+    line = (tmp_path / "new" / "learners.md").read_text().splitlines()[2]
+    assert line == "| hopper/medium-v0 | 1.0 [0.0, 2.0] | 3.0 [2.0, 4.0] |"
+    with pytest.raises(
+        UsageError, match=r"learners.json holds iql on hopper/medium-v0 of steps 5, and 6 were asked"
+    ):
+        dataclasses.replace(job, steps=6, out=tmp_path / "other").run()
+
+
+@pytest.mark.parametrize(("text", "words"), [(None, "cannot be read"), ("{", "is not valid JSON")])
+def test_a_known_table_that_cannot_be_read_is_refused_before_any_training(tmp_path, text, words):
+    path = tmp_path / "learners.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=words):
+        LearnerTable(out=tmp_path / "out", known=path).run()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_cell_that_is_not_there_is_empty():
