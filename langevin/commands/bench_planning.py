@@ -35,8 +35,8 @@ class BenchPlanning:
     langevin bench planning runs/dmemm-pointmaze-umaze-v0 --calls 10 5 2 --episodes 50
 
     A decision is a plan drawn afresh, for one environment and for 64 at once; scores are of episodes in the simulator
-    that replan as often as the run does. Writes planning.json and planning.png into the run's folder. Let nothing else
-    run meanwhile.
+    that replan as often as the run does. Writes planning.json and planning.png into the run's folder, anew after each
+    way. Let nothing else run meanwhile.
     """
 
     run_folder: tyro.conf.Positional[Path]
@@ -57,8 +57,6 @@ class BenchPlanning:
         self.check()
         loaded = load_run(self.run_folder)
         result = self.measured(loaded, BarProgress())
-        atomic_write(self.run_folder / "planning.json", json.dumps(result, indent=1) + "\n")
-        save_png(planning_figure(result), self.run_folder / "planning.png")
         if self.json:
             print(json.dumps(result))
         else:
@@ -77,7 +75,7 @@ class BenchPlanning:
             raise UsageError(f"--seconds must be a positive number, got {self.seconds}")
 
     def measured(self, loaded: LoadedRun, progress: AbstractProgress) -> dict[str, Any]:
-        """Every way's speeds and score, ready for JSON."""
+        """Every way's speeds and score, ready for JSON, and written as far as they are there."""
         task, policies = loaded.system.task, loaded.policies
         first = one_seed(policies, 0)
         windows = first_windows(first)
@@ -85,7 +83,17 @@ class BenchPlanning:
         starts = jnp.asarray(
             make_simulator(task, self.batch).reset(np.random.default_rng(EVALUATION_SEED)), jnp.float32
         )
-        rows, ways = [], trials(chain_steps, self.calls, renews(first))
+        ways = trials(chain_steps, self.calls, renews(first))
+        result: dict[str, Any] = {
+            "run": str(self.run_folder),
+            "algorithm": loaded.config.algorithm,
+            "task": task.id,
+            "machine": machine(),
+            "batch": self.batch,
+            "episodes": self.episodes,
+            "seeds": list(loaded.config.seeds),
+            "ways": [],
+        }
         with progress.track(len(ways), "planning") as advance:
             for trial in ways:
                 advance(0, f"{trial.label}, {trial.calls} calls")
@@ -105,18 +113,15 @@ class BenchPlanning:
                         seed=EVALUATION_SEED,
                     )
                     row["normalized_score"] = score_summary(episodes.returns, task)["normalized_score"]
-                rows.append(row)
+                result["ways"].append(row)
+                self.write(result)
                 advance(1)
-        return {
-            "run": str(self.run_folder),
-            "algorithm": loaded.config.algorithm,
-            "task": task.id,
-            "machine": machine(),
-            "batch": self.batch,
-            "episodes": self.episodes,
-            "seeds": list(loaded.config.seeds),
-            "ways": rows,
-        }
+        return result
+
+    def write(self, result: dict[str, Any]) -> None:
+        """planning.json and the picture, of the ways measured so far."""
+        atomic_write(self.run_folder / "planning.json", json.dumps(result, indent=1) + "\n")
+        save_png(planning_figure(result), self.run_folder / "planning.png")
 
 
 def print_planning(result: dict[str, Any], console: Console) -> None:

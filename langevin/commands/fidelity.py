@@ -1,9 +1,9 @@
 """`langevin fidelity RUN`: how far a run's world model can be trusted."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
@@ -26,6 +26,7 @@ class Fidelity:
     langevin fidelity runs/mopo-hopper-medium-v0
     langevin fidelity runs/dydiff-td3bc-pointmaze-umaze-v0
     langevin fidelity runs/dydiff-td3bc-pointmaze-umaze-v0 --rollouts 256 --strengths 0 0.25 0.5 1
+    langevin fidelity runs/dydiff-td3bc-pointmaze-umaze-v0 --refine-from noise
     """
 
     run_folder: tyro.conf.Positional[Path]
@@ -36,6 +37,8 @@ class Fidelity:
     """How often rollouts are refined."""
     strengths: tuple[float, ...] = ()
     """Conditioning strengths to measure beside the run's own."""
+    refine_from: Literal["noise", "rollout"] | None = None
+    """What refinements begin at; none: what the run's do."""
     seed: int = 0
     """Which of the run's seeds to examine, by its place."""
     json: bool = False
@@ -63,11 +66,13 @@ class Fidelity:
             )
         if not 0 <= self.seed < len(loaded.config.seeds):
             raise UsageError(f"--seed must be 0 to {len(loaded.config.seeds) - 1}, got {self.seed}")
-        if self.strengths and not has_refinements(loaded):
+        if (self.strengths or self.refine_from) and not has_refinements(loaded):
             raise UsageError(
-                "--strengths are of a trajectory world model in a maze with one goal; "
+                "--strengths and --refine-from are of a trajectory world model in a maze with one goal; "
                 f"{self.run_folder} has none"
             )
+        if self.refine_from:
+            loaded = replace(loaded, settings=replace(loaded.settings, refine_from=self.refine_from))
         states, data = one_seed(loaded.result.states, self.seed), open_dataset(loaded.config.dataset)
         report: dict[str, Any] = {"task": loaded.system.task.id, "algorithm": loaded.config.algorithm}
         if has_refinements(loaded):

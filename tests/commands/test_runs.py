@@ -4,6 +4,7 @@ import json
 import shutil
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from tiny_runs import ID, SEEDS, SETTINGS, contents, train_arguments
 
 from langevin import load_policy
 from langevin.cli import run
-from langevin.commands import bench_planning
+from langevin.commands import bench_planning, fidelity
+from langevin.commands.bench_planning import BenchPlanning
 from langevin.commands.train import parse_setting
 from langevin.envs.tasks import get_task
 from langevin.evaluation.world_fidelity import SAMPLES
@@ -175,6 +177,7 @@ def test_fidelity_measures_every_policy_and_refinement_and_draws_them(copied, ca
     report = read(folder, "fidelity.json")
     assert json.loads(capsys.readouterr().out) == report
     assert (report["task"], report["horizon"], report["strength"]) == ("pointmaze/umaze", 16, 1.0)
+    assert report["refine_from"] == "rollout"
     found = {(row["policy"], row["refinement"]) for row in report["rows"]}
     assert found == {(policy, refinement) for policy in POLICIES for refinement in (0, 1)}
     for row in report["rows"]:
@@ -196,6 +199,25 @@ def test_fidelity_measures_every_policy_and_refinement_and_draws_them(copied, ca
     page = (folder.parent / "page.html").read_text()
     assert report["verdict"][0].replace("'", "&#x27;") in page or report["verdict"][0] in page
     assert "State, reward, end and doubt" in page
+
+
+def test_fidelity_refines_as_the_run_does_unless_it_is_told_otherwise(copied, monkeypatch, capsys):
+    begun = []
+
+    def fake(folder, loaded, *arguments, **options):
+        begun.append(loaded.settings.refine_from)
+        return {"verdict": []}
+
+    monkeypatch.setattr(fidelity, "fidelity_report", fake)
+    monkeypatch.setattr(fidelity, "world_fidelity", lambda *arguments, **options: [])
+    monkeypatch.setattr(fidelity, "world_verdict", lambda worlds: [])
+    folder = str(copied("dydiff"))
+    for asked in ([], ["--refine-from", "noise"], ["--refine-from", "rollout"]):
+        assert run(["fidelity", folder, *asked]) == 0
+    assert begun == ["rollout", "noise", "rollout"]
+    capsys.readouterr()
+    assert run(["fidelity", str(copied("adept")), "--refine-from", "noise"]) == 2
+    assert "--strengths and --refine-from are of a trajectory world model" in capsys.readouterr().err
 
 
 def test_all_runs_stand_on_one_page(workshop, at_work, capsys):
@@ -440,6 +462,29 @@ def test_planning_is_measured_way_by_way_and_left_in_the_runs_folder(workshop, c
     assert all(len(way["normalized_score"]["per_seed"]) == 1 for way in result["ways"])
     assert json.loads((folder / "planning.json").read_text()) == result
     assert (folder / "planning.png").stat().st_size > 5000
+
+
+def test_ways_that_were_measured_before_a_stop_are_not_lost(copied, monkeypatch):
+    """The second way is cut off."""
+    folder = copied("hierarchical_diffuser")
+    measured = iter([5.0, 6.0])
+
+    def fake(program, seconds):
+        speed = next(measured, None)
+        if speed is None:
+            raise KeyboardInterrupt
+        return SimpleNamespace(units_per_second=speed)
+
+    monkeypatch.setattr(bench_planning, "measure", fake)
+    with pytest.raises(KeyboardInterrupt):
+        BenchPlanning(folder, calls=(1,), batch=1, episodes=0).run()
+    (way,) = read(folder, "planning.json")["ways"]
+    assert (way["method"], way["single_decisions_per_second"], way["batch_decisions_per_second"]) == (
+        "DDPM",
+        5,
+        6,
+    )
+    assert (folder / "planning.png").is_file()
 
 
 @pytest.mark.parametrize(
