@@ -33,6 +33,7 @@ def heun_sample(
     constraint: Constraint,
     schedule: KarrasSchedule,
     churn: Churn = Churn(),  # noqa: B008 - immutable
+    guess: Float[Array, "horizon channels"] | None = None,
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, "horizon channels"]:
@@ -40,11 +41,13 @@ def heun_sample(
 
     Held entries are put back at the start, after the churn noise (papers and code leave this one out), after
     the Euler step and after Heun's correction. The Euler step is
-    `x_hat + (t_{i+1} - t_hat_i) d_i`: DyDiff's Algorithm 2 prints t_i where t_hat_i belongs.
+    `x_hat + (t_{i+1} - t_hat_i) d_i`: DyDiff's Algorithm 2 prints t_i where t_hat_i belongs. guess: of the sample, from
+    which it is drawn anew; the schedule then begins at less than pure noise.
     """
     levels = schedule.noise_levels()
     start_key, steps_key = jax.random.split(key)
-    sample = constraint.apply(levels[0] * jax.random.normal(start_key, constraint.values.shape))
+    noise = jax.random.normal(start_key, constraint.values.shape)
+    sample = constraint.apply(schedule.levels().start(guess, noise))
 
     def churned(sample, level, key):
         if churn.amount == 0:

@@ -40,10 +40,15 @@ class Sampler(eqx.Module):
         return 2 * self.schedule.steps - 1 if self.method == "heun" else self.schedule.steps
 
     def draw(
-        self, denoiser: Denoiser, constraint: Constraint, *, key: PRNGKeyArray
+        self,
+        denoiser: Denoiser,
+        constraint: Constraint,
+        guess: Float[Array, "horizon channels"] | None = None,
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, "horizon channels"]:
-        """One sample from noise, with the constraint's entries held."""
+        """One sample from noise, or from a guess noised to the highest level, with the constraint's entries held."""
         if self.method == "heun":
-            return heun_sample(denoiser, constraint, self.schedule, self.churn, key=key)
+            return heun_sample(denoiser, constraint, self.schedule, self.churn, guess, key=key)
         one_call_a_step = {"dpm_solver": dpm_solver_sample, "ddim": ddim_sample}[self.method]
-        return one_call_a_step(denoiser, constraint, self.schedule.levels(), key=key)
+        return one_call_a_step(denoiser, constraint, self.schedule.levels(), guess=guess, key=key)

@@ -5,7 +5,7 @@
 
 Every variant is the same loop with the same learner, filter, number of rollouts and gradient steps. They differ in
 the world alone: none (the base learner), the ensemble (M = 0), DyDiff at several conditioning strengths with states
-drawn from noise ("dydiff", the paper's) or with the rollout's own denoised ("projected"), and the simulator (the
+drawn from noise ("dydiff", the paper's) or from the rollout with noise on it ("renoised"), and the simulator (the
 oracle). The world models are trained once and shared by all seeds of the learner, so an interval says how learners
 differ, not how world models do.
 """
@@ -44,7 +44,7 @@ from langevin.training.results import TrainingResult
 from langevin.training.run_folder import write_summary
 from langevin.training.stage import Stage
 
-REFINED = {"dydiff": "noise", "projected": "rollout"}
+REFINED = {"dydiff": "noise", "renoised": "rollout"}
 """Variants whose states a trajectory model refines, and what it begins at."""
 
 
@@ -67,7 +67,7 @@ class Setup:
     models: Results
 
     def world(self, variant: str) -> World:
-        """The world that a variant's rollouts come from, by its name: "projected-0.5+halt-2.5"."""
+        """The world that a variant's rollouts come from, by its name: "renoised-0.5+halt-2.5"."""
         if variant in ("base", "oracle"):
             return simulator_world(self.task)
         kind, halting, margin = variant.partition("+halt")

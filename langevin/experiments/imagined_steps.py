@@ -1,6 +1,6 @@
 """Whether imagined transitions belong together: each one's next state beside the simulator's, world by world.
 
-    python -m langevin.experiments.imagined_steps runs/dydiff-gain --worlds ensemble+halt projected-1+halt
+    python -m langevin.experiments.imagined_steps runs/dydiff-gain --worlds ensemble+halt dydiff-1+halt
 
 The folder is one that `langevin.experiments.dydiff_gain` filled. A learner is taught transitions (s, a, s', r) and asks
 of them nothing else than that a leads from s to s' and earns r. The same policies act in every world; of each
@@ -39,7 +39,7 @@ class ImaginedSteps:
     """Of the gain experiment."""
     learner: str = "ensemble+halt"
     """The variant whose policies act."""
-    worlds: tuple[str, ...] = ("ensemble+halt", "dydiff-0+halt", "dydiff-1+halt", "projected-1+halt")
+    worlds: tuple[str, ...] = ("ensemble+halt", "dydiff-0+halt", "dydiff-1+halt", "renoised-1+halt")
     """The variants whose worlds they act in."""
     rollouts: int = 24
     """Rollouts a seed, from states of the data."""

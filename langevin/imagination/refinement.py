@@ -1,14 +1,13 @@
-"""How a trajectory model corrects a rollout: states drawn anew from noise, or the rollout itself denoised."""
+"""How a trajectory model corrects a rollout: its states drawn anew from noise, or from the rollout with noise on it."""
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from langevin.diffusion.constraints import Constraint
 from langevin.diffusion.levels import Denoiser
 from langevin.diffusion.samplers import Sampler
-from langevin.errors import UsageError, require_at_least
+from langevin.errors import require_at_least
 
 
 class Redrawn(eqx.Module):
@@ -28,21 +27,18 @@ class Redrawn(eqx.Module):
         return self.sampler.draw(denoiser, constraint, key=key)
 
 
-class Projected(eqx.Module):
-    """The rollout taken for a possible trajectory with noise, x <- D(x, noise_level), `passes` times.
+class Renoised(eqx.Module):
+    """The rollout noised to the sampler's highest level and drawn from there, `passes` times (SDEdit, Meng et al.).
 
-    D is the mean of the data's trajectories near x, so each pass moves a rollout towards them by no more than the noise
-    explains: what is likely already stays, and what the data contradict is drawn in. Nothing is random.
-    noise_level: at data scale [-1, 1]; far above 1 the rollout counts for nothing.
+    What is larger than the noise is kept of the rollout, what is smaller is drawn as the data have it: trajectories of
+    the data stay what they are in distribution, others are drawn in, farther with every pass.
     """
 
-    noise_level: float = eqx.field(static=True, default=0.6)
-    passes: int = eqx.field(static=True, default=3)
+    sampler: Sampler
+    passes: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
         require_at_least(1, passes=self.passes)
-        if not self.noise_level > 0:
-            raise UsageError(f"noise_level must be above 0, got {self.noise_level:g}")
 
     def __call__(
         self,
@@ -54,10 +50,11 @@ class Projected(eqx.Module):
     ) -> Float[Array, "horizon channels"]:
         """The rollout after all passes, held entries in their places."""
 
-        def denoised(_, trajectory):
-            return constraint.apply(denoiser(trajectory, jnp.float32(self.noise_level)))
+        def drawn_anew(trajectory, key):
+            return self.sampler.draw(denoiser, constraint, trajectory, key=key), None
 
-        return jax.lax.fori_loop(0, self.passes, denoised, constraint.apply(rollout))
+        keys = jax.random.split(key, self.passes)
+        return jax.lax.scan(drawn_anew, constraint.apply(rollout), keys)[0]
 
 
-Refinement = Redrawn | Projected
+Refinement = Redrawn | Renoised

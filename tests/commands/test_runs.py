@@ -177,7 +177,7 @@ def test_fidelity_measures_every_policy_and_refinement_and_draws_them(copied, ca
     report = read(folder, "fidelity.json")
     assert json.loads(capsys.readouterr().out) == report
     assert (report["task"], report["horizon"], report["strength"]) == ("pointmaze/umaze", 16, 1.0)
-    assert report["refine_from"] == "rollout"
+    assert report["refine_from"] == "noise"
     found = {(row["policy"], row["refinement"]) for row in report["rows"]}
     assert found == {(policy, refinement) for policy in POLICIES for refinement in (0, 1)}
     for row in report["rows"]:
@@ -214,7 +214,7 @@ def test_fidelity_refines_as_the_run_does_unless_it_is_told_otherwise(copied, mo
     folder = str(copied("dydiff"))
     for asked in ([], ["--refine-from", "noise"], ["--refine-from", "rollout"]):
         assert run(["fidelity", folder, *asked]) == 0
-    assert begun == ["rollout", "noise", "rollout"]
+    assert begun == ["noise", "noise", "rollout"]
     capsys.readouterr()
     assert run(["fidelity", str(copied("adept")), "--refine-from", "noise"]) == 2
     assert "--strengths and --refine-from are of a trajectory world model" in capsys.readouterr().err

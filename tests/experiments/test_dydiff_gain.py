@@ -45,14 +45,14 @@ def test_without_base_or_oracle_there_is_no_share():
 
 
 def test_dydiff_is_run_once_for_each_strength_and_the_others_once():
-    gain = Gain("any", strengths=(0.0, 0.5), variants=("base", "dydiff", "ensemble+halt", "projected+halt"))
+    gain = Gain("any", strengths=(0.0, 0.5), variants=("base", "dydiff", "ensemble+halt", "renoised+halt"))
     assert gain.names() == [
         "base",
         "dydiff-0",
         "dydiff-0.5",
         "ensemble+halt",
-        "projected-0+halt",
-        "projected-0.5+halt",
+        "renoised-0+halt",
+        "renoised-0.5+halt",
     ]
     with pytest.raises(UsageError, match=r"--variants takes base, oracle, .* got 'simulator'"):
         Gain("any", variants=("base", "simulator")).names()

@@ -13,7 +13,7 @@ from langevin.diffusion.heun import Churn
 from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer
-from langevin.imagination.refinement import Projected, Redrawn
+from langevin.imagination.refinement import Redrawn, Renoised
 from langevin.imagination.trajectory_model import TrajectoryModel, TrajectoryModelTraining, known_entries
 from langevin.training.programs import COMPILE_QUICKLY
 
@@ -223,22 +223,22 @@ def test_the_finished_model_is_the_average_of_the_weights(fresh):
     assert eqx.tree_equal(TRAINING.finish(state).network, other)
 
 
-def test_a_projection_brings_a_noisy_rollout_nearer_to_the_law_and_leaves_a_true_one_near_it(trained):
+def test_renoising_brings_a_wrong_rollout_nearer_to_the_law_and_leaves_a_true_one_near_it(trained):
     model, _ = trained
     observations, actions = random_drives(32, 5)
     noise = 0.3 * np.random.default_rng(0).normal(size=observations.shape).astype(np.float32)
     noise[:, 0] = 0.0
 
     @eqx.filter_jit
-    def project(model, states, actions):
-        projection = Projected(noise_level=0.3, passes=2)
-        one = lambda states, actions: model.refine(states, actions, projection, 1.0, key=jax.random.key(0))
-        return jax.vmap(one)(states, actions)
+    def renoise(model, states, actions):
+        refinement = Renoised(Sampler("ddim", KarrasSchedule(4, 0.3)))
+        one = lambda states, actions, key: model.refine(states, actions, refinement, 1.0, key=key)
+        return jax.vmap(one)(states, actions, jax.random.split(jax.random.key(0), len(states)))
 
     def error(states):
         return np.sqrt(np.square(np.asarray(states) - observations).mean())
 
-    mended = error(project(model, jnp.asarray(observations + noise), jnp.asarray(actions)))
-    kept = error(project(model, jnp.asarray(observations), jnp.asarray(actions)))
+    mended = error(renoise(model, jnp.asarray(observations + noise), jnp.asarray(actions)))
+    kept = error(renoise(model, jnp.asarray(observations), jnp.asarray(actions)))
     assert mended < 0.7 * error(observations + noise)
-    assert kept < 0.5 * error(observations + noise)
+    assert kept < 0.6 * error(observations + noise)

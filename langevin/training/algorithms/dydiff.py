@@ -1,6 +1,6 @@
 """DyDiff end to end: single-step models, the trajectory diffusion model, then the learner that imagines."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import equinox as eqx
@@ -15,13 +15,21 @@ from langevin.dynamics.inverse import InverseTraining
 from langevin.dynamics.split import SplitTransitions, split_transitions
 from langevin.errors import require_at_least, require_between
 from langevin.imagination.halting import Halt, fit_halt
-from langevin.imagination.refinement import Projected, Redrawn, Refinement
+from langevin.imagination.refinement import Redrawn, Refinement, Renoised
 from langevin.imagination.trajectory_model import TrajectoryModelTraining
 from langevin.imagination.worlds import DyDiffWorld, DynamicsWorld, EnsembleWorld
 from langevin.training.algorithms.model_based import diffusion_stage, model_stage, single_step_stages
 from langevin.training.algorithms.single_step import SingleStepConfig, policy_stage, reward_factor
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
+
+
+@dataclass(frozen=True)
+class Renoising:
+    """How a rollout itself is refined: noise put on it (states lie in [-1, 1]), and how often it is drawn anew."""
+
+    noise_level: float = 1.0
+    passes: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +49,10 @@ class DyDiffConfig(SingleStepConfig):
     final_actions: Literal["policy", "inverse"]
     """Actions stored with the refined states: the policy's (paper) or those that explain the states."""
     refine_from: Literal["noise", "rollout"] = "noise"
-    """What a refinement begins at: noise (paper), or the rollout itself, denoised as `projection` says."""
-    projection: Projected = Projected()
+    """What a refinement begins at: noise (paper), or the rollout itself with noise on it."""
+    renoised: Renoising = Renoising()
     sampler: SamplerName = "heun"
-    """What draws states from noise: heun (paper, two network calls a step), dpm_solver or ddim (one call a step)."""
+    """What draws refined states: heun (paper, two network calls a step), dpm_solver or ddim (one call a step)."""
     inverse: InverseTraining = InverseTraining()
     world_model: TrajectoryModelTraining = TrajectoryModelTraining()
     schedule: KarrasSchedule = KarrasSchedule()
@@ -59,8 +67,10 @@ class DyDiffConfig(SingleStepConfig):
 
     def refinement(self) -> Refinement:
         """How states are corrected. Raises UsageError for churn with another sampler than heun."""
-        redrawn = Redrawn(Sampler(self.sampler, self.schedule, self.churn))
-        return {"noise": redrawn, "rollout": self.projection}[self.refine_from]
+        if self.refine_from == "noise":
+            return Redrawn(Sampler(self.sampler, self.schedule, self.churn))
+        schedule = replace(self.schedule, highest=self.renoised.noise_level)
+        return Renoised(Sampler(self.sampler, schedule, self.churn), self.renoised.passes)
 
 
 class DyDiffData(eqx.Module):
