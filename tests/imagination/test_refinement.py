@@ -11,6 +11,7 @@ from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.errors import UsageError
 from langevin.imagination.refinement import Redrawn, Renoised
+from langevin.training.algorithms.registry import load_settings
 
 VARIANCES = jnp.array([1.0, 1e-4])
 """Of the data along their two directions: they lie on a line."""
@@ -79,3 +80,19 @@ def test_held_entries_are_what_the_constraint_says_whatever_the_rollout_says(met
 def test_no_pass_at_all_is_refused():
     with pytest.raises(UsageError, match="passes must be at least 1, got 0"):
         Renoised(Sampler(), 0)
+
+
+def settings(**overrides):
+    return load_settings("dydiff", "td3bc", "cpu", "pointmaze/umaze-v0", overrides)
+
+
+def test_the_settings_say_what_a_refinement_begins_at():
+    """The noise on a rollout takes the place of the schedule's highest level; its steps stay."""
+    drawn = settings().refinement()
+    assert isinstance(drawn, Redrawn)
+    assert drawn.sampler.schedule == KarrasSchedule(3, 10.0)
+    kept = settings(refine_from="rollout", **{"renoised.noise_level": 0.5, "renoised.passes": 2}).refinement()
+    assert isinstance(kept, Renoised)
+    assert (kept.passes, kept.sampler.schedule) == (2, KarrasSchedule(3, 0.5))
+    with pytest.raises(UsageError, match=r"0 < lowest < highest, got lowest 0\.002, highest 0\.0"):
+        settings(refine_from="rollout", **{"renoised.noise_level": 0.0})
