@@ -26,7 +26,7 @@ class Fidelity:
     langevin fidelity runs/mopo-hopper-medium-v0
     langevin fidelity runs/dydiff-td3bc-pointmaze-umaze-v0
     langevin fidelity runs/dydiff-td3bc-pointmaze-umaze-v0 --rollouts 256 --strengths 0 0.25 0.5 1
-    langevin fidelity runs/dydiff-td3bc-pointmaze-umaze-v0 --refine-from noise
+    langevin fidelity runs/dydiff-td3bc-pointmaze-umaze-v0 --refine-from rollout
     """
 
     run_folder: tyro.conf.Positional[Path]

@@ -154,9 +154,8 @@ def refine(
 ) -> dict[str, Float[np.ndarray, "seeds rollouts horizon observation"]]:
     """Samples of the states under every policy's actions."""
     together = jnp.concatenate(list(actions.values()))
-    standing = jnp.repeat(
-        starts[:, None], together.shape[1], axis=1
-    )  # drawn from noise, only the first counts
+    # States are drawn from noise here: of a rollout only the first one counts.
+    standing = jnp.repeat(starts[:, None], together.shape[1], axis=1)
     rollouts = jnp.concatenate([standing] * len(actions))
     refined = refine_all(world, rollouts, together, jax.random.split(jax.random.key(2), seeds))
     return dict(zip(actions, np.split(np.asarray(refined), len(actions), axis=1), strict=True))
