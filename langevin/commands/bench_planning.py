@@ -35,8 +35,8 @@ class BenchPlanning:
     langevin bench planning runs/dmemm-pointmaze-umaze-v0 --calls 10 5 2 --episodes 50
 
     A decision is a plan drawn afresh, for one environment and for 64 at once; scores are of episodes in the simulator
-    that replan as often as the run does. Writes planning.json and planning.png into the run's folder, anew after each
-    way. Let nothing else run meanwhile.
+    that replan as often as the run does. Writes planning.json and planning.png into the run's folder, and until all is
+    measured planning.unfinished.json. Let nothing else run meanwhile.
     """
 
     run_folder: tyro.conf.Positional[Path]
@@ -57,6 +57,8 @@ class BenchPlanning:
         self.check()
         loaded = load_run(self.run_folder)
         result = self.measured(loaded, BarProgress())
+        save_png(planning_figure(result), self.run_folder / "planning.png")
+        self.unfinished.replace(self.run_folder / "planning.json")
         if self.json:
             print(json.dumps(result))
         else:
@@ -75,7 +77,7 @@ class BenchPlanning:
             raise UsageError(f"--seconds must be a positive number, got {self.seconds}")
 
     def measured(self, loaded: LoadedRun, progress: AbstractProgress) -> dict[str, Any]:
-        """Every way's speeds and score, ready for JSON, and written as far as they are there."""
+        """Every way's speeds and score, ready for JSON, and written to `unfinished` one by one."""
         task, policies = loaded.system.task, loaded.policies
         first = one_seed(policies, 0)
         windows = first_windows(first)
@@ -114,14 +116,14 @@ class BenchPlanning:
                     )
                     row["normalized_score"] = score_summary(episodes.returns, task)["normalized_score"]
                 result["ways"].append(row)
-                self.write(result)
+                atomic_write(self.unfinished, json.dumps(result, indent=1) + "\n")
                 advance(1)
         return result
 
-    def write(self, result: dict[str, Any]) -> None:
-        """planning.json and the picture, of the ways measured so far."""
-        atomic_write(self.run_folder / "planning.json", json.dumps(result, indent=1) + "\n")
-        save_png(planning_figure(result), self.run_folder / "planning.png")
+    @property
+    def unfinished(self) -> Path:
+        """Where the ways are while some are missing, so that an earlier planning.json stays whole."""
+        return self.run_folder / "planning.unfinished.json"
 
 
 def print_planning(result: dict[str, Any], console: Console) -> None:

@@ -41,11 +41,14 @@ from langevin.training.compile_cache import enable_compile_cache
 from langevin.training.files import atomic_write
 from langevin.training.loop import train
 from langevin.training.results import TrainingResult
-from langevin.training.run_folder import write_summary
+from langevin.training.run_folder import read_summary, write_summary
 from langevin.training.stage import Stage
 
 REFINED = {"dydiff": "noise", "renoised": "rollout"}
 """Variants whose states a trajectory model refines, and what it begins at."""
+
+TRAINED_BY = ("dataset", "seeds", "steps", "dynamics_steps", "world_model_steps", "final_actions")
+"""Of the gain experiment, what its policies and world models go back to."""
 
 
 class GainData(eqx.Module):
@@ -203,6 +206,12 @@ class Gain:
                 words += f"; share of the oracle's gain {shares[name]['share']:.2f} [{low:.2f}, {high:.2f}]"
             console.print(words, markup=False, highlight=False)
         return results
+
+
+def reopened(folder: Path, variant: str) -> Gain:
+    """The experiment that filled a folder, as a finished variant's summary has it."""
+    settings = read_summary(folder / variant)["settings"]
+    return Gain(out=folder, **{name: settings[name] for name in TRAINED_BY})
 
 
 def trained_models(

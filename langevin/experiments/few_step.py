@@ -35,7 +35,7 @@ from langevin.evaluation.fidelity import closed_loop_policies, position_errors, 
 from langevin.experiments.dydiff_gain import trained_models
 from langevin.experiments.fidelity import whole_windows
 from langevin.experiments.runs import task_of
-from langevin.imagination.refinement import Redrawn
+from langevin.imagination.refinement import Refinement
 from langevin.imagination.worlds import DyDiffWorld
 from langevin.progress import BarProgress
 from langevin.report.style import (
@@ -111,7 +111,7 @@ class FewStep:
         with progress.track(len(samplers), "samplers") as advance:
             for sampler in samplers:
                 refined = refine(
-                    dataclasses.replace(world, refinement=Redrawn(sampler)), starts, actions, self.seeds
+                    dataclasses.replace(world, refinement=Refinement(sampler)), starts, actions, self.seeds
                 )
                 rows += [
                     measure(sampler, task.maze, policy, refined[policy], true[policy]) for policy in true

@@ -21,17 +21,13 @@ from jaxtyping import Array, Bool, Float
 from rich.console import Console
 
 from langevin.errors import UsageError, require_at_least
-from langevin.experiments.dydiff_gain import Gain, Setup
+from langevin.experiments.dydiff_gain import Gain, Setup, reopened
 from langevin.experiments.runs import EVALUATION_SEED, one_seed
 from langevin.imagination.halting import fit_halt
 from langevin.policies.base import Policy
 from langevin.progress import BarProgress
 from langevin.training.compile_cache import enable_compile_cache
 from langevin.training.files import atomic_write
-from langevin.training.run_folder import read_summary
-
-SETTINGS = ("dataset", "seeds", "steps", "dynamics_steps", "world_model_steps", "final_actions")
-"""Of the gain experiment, what its policies and world models go back to."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +52,7 @@ class HaltMargins:
                     f"{self.folder} holds no finished {variant}; run langevin.experiments.dydiff_gain with --variants "
                     f"base oracle {self.learner.partition('+')[0]}+halt first"
                 )
-        settings = read_summary(self.folder / "oracle")["settings"]
-        gain = Gain(out=self.folder, **{name: settings[name] for name in SETTINGS})
+        gain = reopened(self.folder, "oracle")
         setup = gain.setup(BarProgress())
         if setup.task.maze is None:
             raise UsageError(f"{setup.task.id} has no walls; name a point maze's dataset")

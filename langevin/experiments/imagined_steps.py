@@ -20,15 +20,13 @@ from rich.console import Console
 from langevin.envs.stepping import make_simulator
 from langevin.envs.tasks import Task
 from langevin.errors import UsageError, require_at_least
-from langevin.experiments.dydiff_gain import Gain, Setup
-from langevin.experiments.halt_margins import SETTINGS
+from langevin.experiments.dydiff_gain import Gain, Setup, reopened
 from langevin.experiments.runs import EVALUATION_SEED, one_seed
 from langevin.imagination.worlds import Imagined
 from langevin.policies.base import Policy
 from langevin.progress import BarProgress
 from langevin.training.compile_cache import enable_compile_cache
 from langevin.training.files import atomic_write
-from langevin.training.run_folder import read_summary
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,7 @@ class ImaginedSteps:
             raise UsageError(
                 f"{self.folder} holds no finished {self.learner}; run langevin.experiments.dydiff_gain with it first"
             )
-        settings = read_summary(self.folder / self.learner)["settings"]
-        gain = Gain(out=self.folder, **{name: settings[name] for name in SETTINGS})
+        gain = reopened(self.folder, self.learner)
         setup = gain.setup(BarProgress())
         if setup.task.maze is None:
             raise UsageError(f"{setup.task.id} has no cells to measure in; name a point maze's dataset")

@@ -28,7 +28,7 @@ from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.errors import UsageError, require_at_least
 from langevin.evaluation.fidelity import position_errors
-from langevin.imagination.refinement import Redrawn
+from langevin.imagination.refinement import Refinement
 from langevin.imagination.trajectory_model import (
     NetworkName,
     TrajectoryModelState,
@@ -204,7 +204,7 @@ def examine(
     )
 
     def refine(observations, actions, key):
-        return model.refine(observations, actions, Redrawn(sampler), 1.0, key=key)
+        return model.refine(observations, actions, Refinement(sampler), 1.0, key=key)
 
     keys = jax.random.split(sample_key, windows)
     refined = jax.vmap(refine)(batch.observations, batch.actions, keys)

@@ -478,13 +478,13 @@ def test_ways_that_were_measured_before_a_stop_are_not_lost(copied, monkeypatch)
     monkeypatch.setattr(bench_planning, "measure", fake)
     with pytest.raises(KeyboardInterrupt):
         BenchPlanning(folder, calls=(1,), batch=1, episodes=0).run()
-    (way,) = read(folder, "planning.json")["ways"]
+    (way,) = read(folder, "planning.unfinished.json")["ways"]
     assert (way["method"], way["single_decisions_per_second"], way["batch_decisions_per_second"]) == (
         "DDPM",
         5,
         6,
     )
-    assert (folder / "planning.png").is_file()
+    assert not (folder / "planning.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from langevin.diffusion.constraints import Constraint, unconstrained
 from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.errors import UsageError
-from langevin.imagination.refinement import Redrawn, Renoised
+from langevin.imagination.refinement import Refinement
 from langevin.training.algorithms.registry import load_settings
 
 VARIANCES = jnp.array([1.0, 1e-4])
@@ -27,7 +27,7 @@ def exact_denoiser(noisy, level):
 @eqx.filter_jit
 def renoised(rollouts, method, level, passes=1, steps=120):
     """Every rollout of one row refined, each with noise of its own."""
-    refinement = Renoised(Sampler(method, KarrasSchedule(steps, level)), passes)
+    refinement = Refinement(Sampler(method, KarrasSchedule(steps, level)), passes)
     one = lambda rollout, key: refinement(exact_denoiser, unconstrained(1, 2), rollout[None], key=key)[0]
     return jax.vmap(one)(rollouts, jax.random.split(KEY, len(rollouts)))
 
@@ -61,7 +61,7 @@ def test_under_far_more_noise_than_the_data_spread_the_rollout_is_forgotten():
 
 
 def test_states_drawn_from_noise_know_nothing_of_the_rollout():
-    drawn = Redrawn(Sampler("ddim", KarrasSchedule(3, 10.0)))
+    drawn = Refinement(Sampler("ddim", KarrasSchedule(3, 10.0)))
     rollouts = jnp.array([[[0.0, 0.0]], [[5.0, -5.0]]])
     one, other = (drawn(exact_denoiser, unconstrained(1, 2), rollout, key=KEY) for rollout in rollouts)
     assert eqx.tree_equal(one, other)
@@ -73,13 +73,17 @@ def test_held_entries_are_what_the_constraint_says_whatever_the_rollout_says(met
     held = jnp.array([[True], [False], [False]])
     constraint = Constraint(held, jnp.array([[3.0], [0.0], [0.0]]))
     mean = lambda noisy, level: jnp.full_like(noisy, constraint.apply(noisy)[0, 0])
-    found = Renoised(Sampler(method, KarrasSchedule(4, 0.5)), 2)(mean, constraint, jnp.zeros((3, 1)), key=KEY)
+    found = Refinement(Sampler(method, KarrasSchedule(4, 0.5)), 2)(
+        mean, constraint, jnp.zeros((3, 1)), key=KEY
+    )
     np.testing.assert_allclose(np.ravel(found), [3, 3, 3], rtol=0.02)
 
 
-def test_no_pass_at_all_is_refused():
+def test_passes_that_cannot_be_made_are_refused():
+    with pytest.raises(UsageError, match="passes must be at least 0, got -1"):
+        Refinement(Sampler(), -1)
     with pytest.raises(UsageError, match="passes must be at least 1, got 0"):
-        Renoised(Sampler(), 0)
+        settings(refine_from="rollout", **{"renoised.passes": 0})
 
 
 def settings(**overrides):
@@ -89,10 +93,8 @@ def settings(**overrides):
 def test_the_settings_say_what_a_refinement_begins_at():
     """The noise on a rollout takes the place of the schedule's highest level; its steps stay."""
     drawn = settings().refinement()
-    assert isinstance(drawn, Redrawn)
-    assert drawn.sampler.schedule == KarrasSchedule(3, 10.0)
+    assert (drawn.passes, drawn.sampler.schedule) == (0, KarrasSchedule(3, 10.0))
     kept = settings(refine_from="rollout", **{"renoised.noise_level": 0.5, "renoised.passes": 2}).refinement()
-    assert isinstance(kept, Renoised)
     assert (kept.passes, kept.sampler.schedule) == (2, KarrasSchedule(3, 0.5))
     with pytest.raises(UsageError, match=r"0 < lowest < highest, got lowest 0\.002, highest 0\.0"):
         settings(refine_from="rollout", **{"renoised.noise_level": 0.0})

@@ -13,7 +13,7 @@ from langevin.diffusion.heun import Churn
 from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer
-from langevin.imagination.refinement import Redrawn, Renoised
+from langevin.imagination.refinement import Refinement
 from langevin.imagination.trajectory_model import TrajectoryModel, TrajectoryModelTraining, known_entries
 from langevin.training.programs import COMPILE_QUICKLY
 
@@ -71,7 +71,7 @@ def trained(windows, fresh) -> tuple[TrajectoryModel, dict]:
 
 @eqx.filter_jit
 def refine(model, starts, actions, strength, seed, churn=0.0, method="heun"):
-    refinement = Redrawn(Sampler(method, SCHEDULE, Churn(churn)))
+    refinement = Refinement(Sampler(method, SCHEDULE, Churn(churn)))
     keys = jax.random.split(jax.random.key(seed), len(starts))
     states = jnp.repeat(starts[:, None], HORIZON, axis=1)
     one = lambda states, actions, key: model.refine(states, actions, refinement, strength, key=key)
@@ -231,7 +231,7 @@ def test_renoising_brings_a_wrong_rollout_nearer_to_the_law_and_leaves_a_true_on
 
     @eqx.filter_jit
     def renoise(model, states, actions):
-        refinement = Renoised(Sampler("ddim", KarrasSchedule(4, 0.3)))
+        refinement = Refinement(Sampler("ddim", KarrasSchedule(4, 0.3)), 1)
         one = lambda states, actions, key: model.refine(states, actions, refinement, 1.0, key=key)
         return jax.vmap(one)(states, actions, jax.random.split(jax.random.key(0), len(states)))
 

@@ -11,7 +11,7 @@ from langevin.data.sampling import Transitions
 from langevin.dynamics.inverse import InverseModel
 from langevin.dynamics.support import Support
 from langevin.imagination.halting import Halt, fit_halt, hold
-from langevin.imagination.refinement import Redrawn
+from langevin.imagination.refinement import Refinement
 from langevin.imagination.trajectory_model import TrajectoryModel
 from langevin.imagination.worlds import DyDiffWorld, EnsembleWorld, Imagined, act_along
 from langevin.nets.mlp import MLP
@@ -133,7 +133,7 @@ def make_world(dynamics, reward, network, inverse):
     def make(refiner=Doubling, **settings):
         return DyDiffWorld(**{
             "dynamics": dynamics, "reward": reward, "refiner": refiner(network, unit, unit), "inverse": inverse,
-            "halt": None, "termination": never, "refinement": Redrawn(), "iterations": 1,
+            "halt": None, "termination": never, "refinement": Refinement(), "iterations": 1,
             "mix": 1.0, "strength": 1.0, "final_actions": "policy", **settings,
         })  # fmt: skip
 

@@ -15,7 +15,7 @@ from langevin.dynamics.inverse import InverseTraining
 from langevin.dynamics.split import SplitTransitions, split_transitions
 from langevin.errors import require_at_least, require_between
 from langevin.imagination.halting import Halt, fit_halt
-from langevin.imagination.refinement import Redrawn, Refinement, Renoised
+from langevin.imagination.refinement import Refinement
 from langevin.imagination.trajectory_model import TrajectoryModelTraining
 from langevin.imagination.worlds import DyDiffWorld, DynamicsWorld, EnsembleWorld
 from langevin.training.algorithms.model_based import diffusion_stage, model_stage, single_step_stages
@@ -30,6 +30,9 @@ class Renoising:
 
     noise_level: float = 1.0
     passes: int = 3
+
+    def __post_init__(self):
+        require_at_least(1, passes=self.passes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +71,9 @@ class DyDiffConfig(SingleStepConfig):
     def refinement(self) -> Refinement:
         """How states are corrected. Raises UsageError for churn with another sampler than heun."""
         if self.refine_from == "noise":
-            return Redrawn(Sampler(self.sampler, self.schedule, self.churn))
+            return Refinement(Sampler(self.sampler, self.schedule, self.churn))
         schedule = replace(self.schedule, highest=self.renoised.noise_level)
-        return Renoised(Sampler(self.sampler, schedule, self.churn), self.renoised.passes)
+        return Refinement(Sampler(self.sampler, schedule, self.churn), self.renoised.passes)
 
 
 class DyDiffData(eqx.Module):
