@@ -464,9 +464,12 @@ def test_planning_is_measured_way_by_way_and_left_in_the_runs_folder(workshop, c
     assert (folder / "planning.png").stat().st_size > 5000
 
 
-def test_ways_that_were_measured_before_a_stop_are_not_lost(copied, monkeypatch):
+def test_ways_that_were_measured_before_a_stop_are_not_lost_and_an_earlier_table_stays_whole(
+    copied, monkeypatch
+):
     """The second way is cut off."""
     folder = copied("hierarchical_diffuser")
+    (folder / "planning.json").write_text("an earlier table")
     measured = iter([5.0, 6.0])
 
     def fake(program, seconds):
@@ -484,7 +487,7 @@ def test_ways_that_were_measured_before_a_stop_are_not_lost(copied, monkeypatch)
         5,
         6,
     )
-    assert not (folder / "planning.json").exists()
+    assert (folder / "planning.json").read_text() == "an earlier table"
 
 
 @pytest.mark.parametrize(
