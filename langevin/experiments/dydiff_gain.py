@@ -5,9 +5,10 @@
 
 Every variant is the same loop with the same learner, filter, number of rollouts and gradient steps. They differ in
 the world alone: none (the base learner), the ensemble (M = 0), DyDiff at several conditioning strengths with states
-drawn from noise ("dydiff", the paper's) or from the rollout with noise on it ("renoised"), and the simulator (the
-oracle). The world models are trained once and shared by all seeds of the learner, so an interval says how learners
-differ, not how world models do.
+drawn from noise ("dydiff", the paper's) or from the rollout with noise on it ("renoised"), refined states from each of
+which the ensemble takes one step ("stepped"), states of the data from which it does ("data+stepped": what a step is
+worth without any rollout), and the simulator (the oracle). The world models are trained once and shared by all seeds
+of the learner, so an interval says how learners differ, not how world models do.
 """
 
 import dataclasses
@@ -18,13 +19,15 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 from rich.console import Console
 
 from langevin.data.sampling import Transitions
 from langevin.data.sources import open_dataset
+from langevin.dynamics.reward import RewardModel
 from langevin.envs.tasks import Task
 from langevin.errors import UsageError
 from langevin.evaluation.episodes import run_episodes
@@ -32,7 +35,9 @@ from langevin.evaluation.scores import bootstrap_interval, score_summary
 from langevin.experiments.oracle import simulator_world
 from langevin.experiments.runs import CHUNK_STEPS, EVALUATION_SEED, evaluator, one_seed, task_of
 from langevin.imagination.halting import fit_halt
-from langevin.imagination.worlds import World
+from langevin.imagination.stepped import SteppedWorld
+from langevin.imagination.worlds import Imagined, World, act_along, acting, imagined
+from langevin.policies.base import Policy
 from langevin.progress import AbstractProgress, BarProgress
 from langevin.training.algorithms import dydiff
 from langevin.training.algorithms.registry import load_settings
@@ -44,8 +49,13 @@ from langevin.training.results import TrainingResult
 from langevin.training.run_folder import read_summary, write_summary
 from langevin.training.stage import Stage
 
-REFINED = {"dydiff": "noise", "renoised": "rollout"}
-"""Variants whose states a trajectory model refines, and what it begins at."""
+REFINED = {
+    "dydiff": {"refine_from": "noise", "successors": "refined"},
+    "renoised": {"refine_from": "rollout", "successors": "refined"},
+    "stepped": {"refine_from": "noise", "successors": "single_step"},
+    "renoised+stepped": {"refine_from": "rollout", "successors": "single_step"},
+}
+"""Variants whose states a trajectory model refines: how, and where the learner is shown that they lead."""
 
 TRAINED_BY = ("dataset", "seeds", "steps", "dynamics_steps", "world_model_steps", "final_actions")
 """Of the gain experiment, what its policies and world models go back to."""
@@ -57,6 +67,22 @@ class GainData(eqx.Module):
     transitions: Transitions
     world: World
     reward_factor: Float[Array, ""]
+
+
+class DataStates(World):
+    """No rollout at all: states drawn from the data, and what the policy does in them."""
+
+    states: Float[Array, "rows observation"]
+    reward: RewardModel
+
+    def imagine(
+        self, policy: Policy, starts: Float[Array, "rollouts observation"], horizon: int, *, key: PRNGKeyArray
+    ) -> Imagined:
+        """As many states as rollouts from the starts would have; one does not lead to the next."""
+        draw_key, act_key = jax.random.split(key)
+        drawn = jax.random.choice(draw_key, self.states, (len(starts), horizon))
+        actions = act_along(acting(policy), drawn, key=act_key)
+        return imagined(self.reward, lambda before, taken, after: jnp.zeros(len(after), bool), drawn, actions)
 
 
 @dataclass(frozen=True)
@@ -78,11 +104,14 @@ class Setup:
         if margin:
             halt = fit_halt(self.data.transitions, float(margin.removeprefix("-")), self.config.patience)
         name, _, strength = kind.partition("-")
+        if name == "data+stepped":
+            visited = DataStates(self.data.transitions.observations, self.models["reward"])
+            return SteppedWorld(visited, self.models["dynamics"], halt, self.task.termination)
         changed: dict[str, Any] = {"iterations": 0}
         if name in REFINED:
-            changed = {"strength": float(strength), "refine_from": REFINED[name]}
+            changed = {"strength": float(strength), **REFINED[name]}
         config = dataclasses.replace(self.config, **changed)
-        return dydiff.learned_world(config, self.system, self.models, halt)
+        return dydiff.taught_world(config, self.system, self.models, halt)
 
 
 @dataclass(frozen=True)
@@ -164,8 +193,8 @@ class Gain:
 
     def names(self) -> list[str]:
         """The variants: DyDiff once for each strength, and what is halted once for each margin."""
-        halted = ("ensemble+halt", *(f"{name}+halt" for name in REFINED))
-        known = ("base", "oracle", "ensemble", *REFINED, *halted)
+        learned = ("ensemble", "data+stepped", *REFINED)
+        known = ("base", "oracle", *learned, *(f"{name}+halt" for name in learned))
         names = []
         for variant in self.variants:
             if variant not in known:

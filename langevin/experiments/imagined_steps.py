@@ -84,13 +84,14 @@ def steps_row(task: Task, imagined: Imagined) -> dict[str, float]:
     transitions. One that halts has no next state and is not counted.
     """
     observations, actions = np.asarray(imagined.observations), np.asarray(imagined.actions)
+    arrivals = np.asarray(imagined.next_observations)
     shown = np.asarray(imagined.valid & ~imagined.terminations)
     simulator = make_simulator(task, len(observations))
     errors, lengths, reward_errors = (np.zeros(shown.shape) for _ in range(3))
     for step in range(shown.shape[1]):
         simulator.set_state(observations[:, step])
         after, rewards = simulator.step(actions[:, step])[:2]
-        errors[:, step] = np.linalg.norm(after[:, :2] - observations[:, step + 1, :2], axis=1)
+        errors[:, step] = np.linalg.norm(after[:, :2] - arrivals[:, step, :2], axis=1)
         lengths[:, step] = np.linalg.norm(after[:, :2] - observations[:, step, :2], axis=1)
         reward_errors[:, step] = np.abs(rewards - np.asarray(imagined.rewards)[:, step])
     return {

@@ -54,7 +54,7 @@ def as_transitions(imagined: Imagined) -> tuple[Transitions, Array]:
         actions=flat(imagined.actions[:, :-1]),
         rewards=flat(imagined.rewards),
         terminations=flat(imagined.terminations).astype(jnp.float32),
-        next_observations=flat(imagined.observations[:, 1:]),
+        next_observations=flat(imagined.next_observations),
     )
     return rows, flat(imagined.valid)
 

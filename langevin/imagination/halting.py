@@ -23,9 +23,14 @@ class Halt(eqx.Module):
         self, observations: Float[Array, "rollouts horizon observation"]
     ) -> Bool[Array, "rollouts transitions"]:
         """Whether a transition arrives outside the support."""
-        after = observations[:, 1:]
-        known = self.support.contains(after.reshape(-1, after.shape[-1]))
-        return ~known.reshape(after.shape[:2])
+        return self.outside(observations[:, 1:])
+
+    def outside(
+        self, observations: Float[Array, "rollouts steps observation"]
+    ) -> Bool[Array, "rollouts steps"]:
+        """Whether a state lies outside the support."""
+        known = self.support.contains(observations.reshape(-1, observations.shape[-1]))
+        return ~known.reshape(observations.shape[:2])
 
 
 def fit_halt(transitions: Transitions, margin: float, patience: int) -> Halt:

@@ -24,26 +24,42 @@ from langevin.policies.base import Policy
 Termination = Callable[[Array, Array, Array], Bool[Array, "..."]]
 
 
-class Imagined(eqx.Module):
-    """Imagined trajectories of `horizon` states, raw units. Transition t goes from state t to state t + 1.
+class Steps(eqx.Module):
+    """Transitions that stand alone: where each of them leads, and whether it starts where anything is known."""
 
-    valid: transitions up to and including the first predicted terminal.
+    successors: Float[Array, "rollouts transitions observation"]
+    known: Bool[Array, "rollouts transitions"]
+
+
+class Imagined(eqx.Module):
+    """Imagined trajectories of `horizon` states, raw units. Transition t starts in state t and leads to state t + 1,
+    or, where `steps` are given, to its own successor.
+
+    valid: transitions up to and including the first predicted terminal; of those that stand alone the known ones.
     """
 
     observations: Float[Array, "rollouts horizon observation"]
     actions: Float[Array, "rollouts horizon action"]
     rewards: Float[Array, "rollouts transitions"]
     terminations: Bool[Array, "rollouts transitions"]
+    steps: Steps | None = None
+
+    @property
+    def next_observations(self) -> Float[Array, "rollouts transitions observation"]:
+        """Where the transitions lead to."""
+        return self.observations[:, 1:] if self.steps is None else self.steps.successors
 
     @property
     def valid(self) -> Bool[Array, "rollouts transitions"]:
-        """Whether a transition happened before the trajectory ended."""
+        """Whether a transition counts."""
+        if self.steps is not None:
+            return self.steps.known
         ended_before = jnp.cumsum(self.terminations, axis=1) - self.terminations
         return ended_before == 0
 
     @property
     def scores(self) -> Float[Array, " rollouts"]:
-        """Sum of rewards up to the first terminal (DyDiff, Section 4.3)."""
+        """Sum of the valid rewards: up to the first terminal (DyDiff, Section 4.3)."""
         return jnp.where(self.valid, self.rewards, 0.0).sum(axis=1)
 
 

@@ -16,8 +16,9 @@ from langevin.dynamics.split import SplitTransitions, split_transitions
 from langevin.errors import require_at_least, require_between
 from langevin.imagination.halting import Halt, fit_halt
 from langevin.imagination.refinement import Refinement
+from langevin.imagination.stepped import SteppedWorld
 from langevin.imagination.trajectory_model import TrajectoryModelTraining
-from langevin.imagination.worlds import DyDiffWorld, DynamicsWorld, EnsembleWorld
+from langevin.imagination.worlds import DyDiffWorld, DynamicsWorld, EnsembleWorld, World
 from langevin.training.algorithms.model_based import diffusion_stage, model_stage, single_step_stages
 from langevin.training.algorithms.single_step import SingleStepConfig, policy_stage, reward_factor
 from langevin.training.algorithms.system import Results, System
@@ -54,6 +55,9 @@ class DyDiffConfig(SingleStepConfig):
     refine_from: Literal["noise", "rollout"] = "noise"
     """What a refinement begins at: noise (paper), or the rollout itself with noise on it."""
     renoised: Renoising = Renoising()
+    successors: Literal["refined", "single_step"] = "refined"
+    """Where a learner is shown that a refined state leads: to the next refined one (paper), or to where the
+    single-step model says that the action leads."""
     sampler: SamplerName = "heun"
     """What draws refined states: heun (paper, two network calls a step), dpm_solver or ddim (one call a step)."""
     inverse: InverseTraining = InverseTraining()
@@ -105,7 +109,7 @@ def stages(config: Any, system: System) -> list[Stage]:
     explained = [inverse_stage(config)] if refined and config.final_actions == "inverse" else []
     return [
         *single_step_stages(config), *explained, *diffusion,
-        policy_stage(config, system, lambda data, results: learned_world(config, system, results, data.halt)),
+        policy_stage(config, system, lambda data, results: taught_world(config, system, results, data.halt)),
     ]  # fmt: skip
 
 
@@ -118,6 +122,14 @@ def learned_world(config: Any, system: System, results: Results, halt: Halt | No
         results["dynamics"], results["reward"], results["world_model"], results.get("inverse"), halt, termination,
         config.refinement(), config.iterations, config.mix, config.strength, config.final_actions,
     )  # fmt: skip
+
+
+def taught_world(config: Any, system: System, results: Results, halt: Halt | None) -> World:
+    """The world that the learner is shown transitions of."""
+    if config.iterations == 0 or config.successors == "refined":
+        return learned_world(config, system, results, halt)
+    world = learned_world(config, system, results)
+    return SteppedWorld(world, results["dynamics"], halt, system.task.termination)
 
 
 def inverse_stage(config: Any) -> Stage:
