@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from langevin.dynamics.split import Scales
+from langevin.dynamics.support import Support
 from langevin.nets.ensemble import Ensemble
 from langevin.nets.mlp import MLP
 
@@ -112,18 +113,19 @@ def rollout(
     *,
     key: PRNGKeyArray,
     sample: bool = False,
+    edge: Support | None = None,
 ) -> tuple[Float[Array, "batch horizon observation"], Float[Array, "batch horizon action"]]:
     """Let a policy act in the model: `horizon` rows of observation and action, from `start` (row 0) on.
 
     `policy_act(observations, key=key)` returns actions (batch, action). The observation of row t + 1 is the
-    model's answer to row t: ``horizon - 1`` predictions.
+    model's answer to row t: ``horizon - 1`` predictions, each kept to the edge of the data where one is given.
     """
     policy_key, model_key = jax.random.split(key)
     first_key, *_ = policy_keys = jax.random.split(policy_key, horizon)
 
     def advance(row, keys):
         model_key, policy_key = keys
-        observations = model.predict(*row, key=model_key, sample=sample)
+        observations = _kept(model.predict(*row, key=model_key, sample=sample), edge)
         row = observations, policy_act(observations, key=policy_key)
         return row, row
 
@@ -142,14 +144,20 @@ def replay(
     *,
     key: PRNGKeyArray,
     sample: bool = False,
+    edge: Support | None = None,
 ) -> Float[Array, "batch steps+1 observation"]:
-    """The observations met under given actions, from `start` (row 0) on; row t + 1 answers action t."""
+    """The observations met under given actions, from `start` (row 0) on; row t + 1 answers action t, kept to the edge
+    of the data where one is given."""
 
     def advance(observations, inputs):
         actions, key = inputs
-        observations = model.predict(observations, actions, key=key, sample=sample)
+        observations = _kept(model.predict(observations, actions, key=key, sample=sample), edge)
         return observations, observations
 
     keys = jax.random.split(key, actions.shape[1])
     _, rows = jax.lax.scan(advance, start, (jnp.moveaxis(actions, 0, 1), keys))
     return jnp.concatenate([start[:, None], jnp.moveaxis(rows, 0, 1)], axis=1)
+
+
+def _kept(observations: Float[Array, "batch observation"], edge: Support | None) -> Array:
+    return observations if edge is None else edge.keep(observations)

@@ -23,14 +23,27 @@ class Support(eqx.Module):
 
     def distance(self, observations: Float[Array, "rows observation"]) -> Float[Array, " rows"]:
         """Distance to the nearest state of the sample, in standard deviations."""
-        rows = self.normalizer.normalize(observations)
-        # |a - b|^2 = |a|^2 - 2 a.b + |b|^2: one matrix product instead of rows x sample differences.
-        squares = (rows**2).sum(-1)[:, None] - 2 * rows @ self.states.T + (self.states**2).sum(-1)
+        squares = self._squares(self.normalizer.normalize(observations))
         return jnp.sqrt(jnp.maximum(squares.min(axis=-1), 0.0))
 
     def contains(self, observations: Float[Array, "rows observation"]) -> Bool[Array, " rows"]:
         """Whether a state is known."""
         return self.distance(observations) <= self.reach
+
+    def keep(self, observations: Float[Array, "rows observation"]) -> Float[Array, "rows observation"]:
+        """The observations; unknown ones are drawn straight towards the nearest known state, as far as the edge."""
+        rows = self.normalizer.normalize(observations)
+        nearest = self.states[self._squares(rows).argmin(axis=-1)]
+        away = rows - nearest
+        distance = jnp.linalg.norm(away, axis=-1, keepdims=True)
+        unknown = distance > self.reach
+        drawn = nearest + away * self.reach / jnp.where(unknown, distance, 1.0)
+        return jnp.where(unknown, self.normalizer.denormalize(drawn), observations)
+
+    def _squares(self, rows: Float[Array, "rows observation"]) -> Float[Array, "rows sample"]:
+        """Squared distances of normalised rows to the sample."""
+        # |a - b|^2 = |a|^2 - 2 a.b + |b|^2: one matrix product instead of rows x sample differences.
+        return (rows**2).sum(-1)[:, None] - 2 * rows @ self.states.T + (self.states**2).sum(-1)
 
 
 def fit_support(

@@ -55,10 +55,17 @@ def refine_closed_loop(
     *,
     key: PRNGKeyArray,
 ) -> Refinements:
-    """A policy rolled out in the ensemble, then refined again and again, acting anew after each time."""
+    """A policy rolled out in the ensemble, then refined again and again, acting anew after each time.
+
+    Where the world keeps its rollouts to the data, those are refined; index 0 is the ensemble's all the same.
+    """
     rollout_key, key = jax.random.split(key)
-    observations, actions = eqx.filter_jit(rollout)(act, world.dynamics, starts, horizon, key=rollout_key)
-    return _refine(world, observations, actions, act, refinements, key=key)
+    roll = eqx.filter_jit(rollout)
+    ensemble = roll(act, world.dynamics, starts, horizon, key=rollout_key)
+    refined = ensemble
+    if world.edge is not None:
+        refined = roll(act, world.dynamics, starts, horizon, key=rollout_key, edge=world.edge)
+    return _refine(world, ensemble, refined, act, refinements, key=key)
 
 
 def refine_open_loop(
@@ -69,14 +76,21 @@ def refine_open_loop(
     *,
     key: PRNGKeyArray,
 ) -> Refinements:
-    """Given actions replayed in the ensemble; each refinement is of the last one's states, under the same actions."""
+    """Given actions replayed in the ensemble; each refinement is of the last one's states, under the same actions.
+
+    Kept to the data as in `refine_closed_loop`.
+    """
     replay_key, key = jax.random.split(key)
-    observations = eqx.filter_jit(replay)(world.dynamics, starts, actions[:, :-1], key=replay_key)
-    return _refine(world, observations, actions, None, refinements, key=key)
+    answer = eqx.filter_jit(replay)
+    ensemble = refined = answer(world.dynamics, starts, actions[:, :-1], key=replay_key)
+    if world.edge is not None:
+        refined = answer(world.dynamics, starts, actions[:, :-1], key=replay_key, edge=world.edge)
+    return _refine(world, (ensemble, actions), (refined, actions), None, refinements, key=key)
 
 
-def _refine(world, observations, actions, act, refinements, *, key) -> Refinements:
-    states, given = [observations], [actions]
+def _refine(world, ensemble, refined, act, refinements, *, key) -> Refinements:
+    states, given = [ensemble[0]], [ensemble[1]]
+    observations, actions = refined
     for sample_key, act_key in jax.random.split(key, (refinements, 2)):
         observations = _refine_once(world, observations, actions, key=sample_key)
         states.append(observations)
@@ -92,11 +106,15 @@ def _refine_once(world, observations, actions, *, key):
 
 
 @eqx.filter_jit
-def held_where_halted(found: Refinements, halt: Halt) -> Refinements:
-    """States and actions held from where the ensemble's rollout or its refinement leaves the data."""
+def held_where_halted(found: Refinements, halt: Halt, *, kept: bool = False) -> Refinements:
+    """States and actions held from where the ensemble's rollout or its refinement leaves the data.
+
+    Of rollouts that were kept to the data before they were refined, only their own leaving counts.
+    """
     observations, actions = [], []
     for states, given in zip(found.observations, found.actions, strict=True):
-        left = halt.left(found.observations[0]) | halt.left(states)
+        left = halt.left(states)
+        left = left if kept else left | halt.left(found.observations[0])
         observations.append(hold(states, left))
         actions.append(hold(given, left))
     return Refinements(observations, actions)

@@ -111,7 +111,8 @@ class Setup:
         if name in REFINED:
             changed = {"strength": float(strength), **REFINED[name]}
         config = dataclasses.replace(self.config, **changed)
-        return dydiff.taught_world(config, self.system, self.models, halt)
+        edge = dydiff.fit_edge(config, self.data.transitions)
+        return dydiff.taught_world(config, self.system, self.models, halt, edge)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from langevin.imagination.worlds import DyDiffWorld, acting
 from langevin.progress import AbstractProgress, SilentProgress
 from langevin.report.figures import save_figure
 from langevin.report.mazes import two_panel_rollouts
-from langevin.training.algorithms.dydiff import learned_world
+from langevin.training.algorithms.dydiff import fit_edge, learned_world
 from langevin.training.files import atomic_write
 
 SHOWN_ROLLOUTS = 64
@@ -52,8 +52,9 @@ def fidelity_report(
     progress = progress or SilentProgress()
     task, settings = loaded.system.task, loaded.settings
     starts, data_actions = whole_windows(trajectories, settings.horizon, rollouts)
-    halt = fit_halt(transitions_of(trajectories), settings.halt_margin, settings.patience)
-    world = learned_world(settings, loaded.system, states)
+    transitions = transitions_of(trajectories)
+    halt = fit_halt(transitions, settings.halt_margin, settings.patience)
+    world = learned_world(settings, loaded.system, states, edge=fit_edge(settings, transitions))
     assert isinstance(world, DyDiffWorld)
     last = loaded.stages[-1]
     assert last.policy is not None
@@ -69,7 +70,8 @@ def fidelity_report(
                 replace(world, strength=float(strength)), task, starts, data_actions, trained,
                 refinements=refinements, key=jax.random.key(0),
             )  # fmt: skip
-            held = {policy: held_where_halted(found, halt) for policy, found in examined.items()}
+            kept = world.edge is not None
+            held = {name: held_where_halted(found, halt, kept=kept) for name, found in examined.items()}
             for policy in examined:
                 for halted, found in ((False, examined[policy]), (True, held[policy])):
                     rows += fidelity_rows(

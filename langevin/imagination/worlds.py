@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from langevin.dynamics.ensemble import DynamicsModel, replay, rollout
 from langevin.dynamics.inverse import InverseModel
 from langevin.dynamics.reward import RewardModel
+from langevin.dynamics.support import Support
 from langevin.imagination.halting import Halt
 from langevin.imagination.refinement import Refinement
 from langevin.imagination.trajectory_model import TrajectoryModel
@@ -120,7 +121,8 @@ class DyDiffWorld(DynamicsWorld):
     or "inverse" (what an inverse dynamics model says leads along the refined states, so that state, action and
     next state belong together even where the policy asked for the impossible). halt: where either the ensemble's
     rollout or its refinement leaves the data, the trajectory ends; no refinement can make possible what the policy
-    asked for there. refinement: how states are corrected.
+    asked for there. edge: what the rollouts that are refined keep to, as a ball that meets a wall: a state beyond it
+    is drawn back. refinement: how states are corrected.
     """
 
     dynamics: DynamicsModel
@@ -128,6 +130,7 @@ class DyDiffWorld(DynamicsWorld):
     refiner: TrajectoryModel
     inverse: InverseModel | None
     halt: Halt | None
+    edge: Support | None
     termination: Termination = eqx.field(static=True)
     refinement: Refinement
     iterations: int = eqx.field(static=True)
@@ -141,7 +144,7 @@ class DyDiffWorld(DynamicsWorld):
         """Roll out in the ensemble, then refine `iterations` times."""
         act = acting(policy)
         rollout_key, *refine_keys = jax.random.split(key, 1 + 2 * self.iterations)
-        observations, actions = rollout(act, self.dynamics, starts, horizon, key=rollout_key)
+        observations, actions = rollout(act, self.dynamics, starts, horizon, key=rollout_key, edge=self.edge)
         unrefined = observations
         for sample_key, act_key in zip(refine_keys[::2], refine_keys[1::2], strict=True):
             refined = self.refine(observations, actions, key=sample_key)
@@ -161,7 +164,7 @@ class DyDiffWorld(DynamicsWorld):
     ) -> Imagined:
         """The ensemble's rollout under the actions, refined once."""
         replay_key, sample_key = jax.random.split(key)
-        observations = replay(self.dynamics, starts, actions[:, :-1], key=replay_key)
+        observations = replay(self.dynamics, starts, actions[:, :-1], key=replay_key, edge=self.edge)
         refined = self.refine(observations, actions, key=sample_key)
         return imagined(self.reward, self.termination, refined, actions)
 

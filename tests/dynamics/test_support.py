@@ -34,6 +34,15 @@ def test_a_known_state_is_at_no_distance():
     assert np.asarray(support.contains(jnp.array([[3.0, 4.0], [3.0, 4.1]]))).tolist() == [True, False]
 
 
+def test_what_is_unknown_is_drawn_back_to_the_edge_and_what_is_known_stays():
+    """In units of the standard deviations (1 and 10) the reach is 2; (7, 40) is (4, 4) off (3, 0), (3, 10) is 1 off."""
+    normalizer = GaussianNormalizer(jnp.zeros(2), jnp.array([1.0, 10.0]))
+    support = Support(jnp.array([[0.0, 0.0], [3.0, 0.0]]), jnp.float32(2.0), normalizer)
+    kept = np.asarray(support.keep(jnp.array([[7.0, 40.0], [3.0, 10.0], [0.0, 0.0], [-5.0, 0.0]])))
+    edge = 2 / np.sqrt(2)
+    np.testing.assert_allclose(kept, [[3 + edge, 10 * edge], [3.0, 10.0], [0.0, 0.0], [-2.0, 0.0]], rtol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def ring():
     """States on a circle of radius 10, 1 wide; the second dimension is measured in units a thousand times smaller."""

@@ -110,6 +110,9 @@ def test_rollouts_are_held_from_where_they_leave_the_data():
     np.testing.assert_allclose(held.observations[0][0, :, 0], [0.3, 0.5, 0.5, 0.5, 0.5])
     np.testing.assert_allclose(held.observations[1][0, :, 0], [0.15, 0.25, 0.25, 0.25, 0.25])
     np.testing.assert_array_equal(held.actions[0][0, :, 0], [0, 2, 2, 2, 2])
+    kept = held_where_halted(found_of((states, actions), (0.5 * states, actions)), halt, kept=True)
+    np.testing.assert_allclose(kept.observations[0], held.observations[0])
+    np.testing.assert_allclose(kept.observations[1], 0.5 * states, err_msg="its own rows never leave")
 
 
 def rows(policy="data", ensemble=0.5, refined=0.5, legal=(0.2, 0.9)):

@@ -105,8 +105,11 @@ def test_the_settings_say_what_the_learner_is_shown(preset, overrides, kind, dyn
     unit = MinMaxNormalizer(-jnp.ones(1), jnp.ones(1))
     refiner = TrajectoryModel(TemporalUNet(5, 2, 8, (1,), key=jax.random.key(0)), unit, unit)
     models = {"dynamics": dynamics, "reward": reward, "world_model": refiner}
-    world = taught_world(config, system, models, halt)
+    edge = halt.support
+    world = taught_world(config, system, models, halt, edge)
     assert type(world) is kind
     assert world.halt is halt
+    if kind is not EnsembleWorld:
+        assert (world.world if kind is SteppedWorld else world).edge is edge
     if kind is SteppedWorld:
         assert world.world.halt is None, "a trajectory that leaves the data goes on"

@@ -10,10 +10,11 @@ from langevin.data.normalize import GaussianNormalizer, MinMaxNormalizer
 from langevin.data.sampling import Transitions
 from langevin.dynamics.inverse import InverseModel
 from langevin.dynamics.support import Support
+from langevin.evaluation.fidelity import refine_closed_loop
 from langevin.imagination.halting import Halt, fit_halt, hold
 from langevin.imagination.refinement import Refinement
 from langevin.imagination.trajectory_model import TrajectoryModel
-from langevin.imagination.worlds import DyDiffWorld, EnsembleWorld, Imagined, act_along
+from langevin.imagination.worlds import DyDiffWorld, EnsembleWorld, Imagined, act_along, acting
 from langevin.nets.mlp import MLP
 from langevin.nets.temporal_unet import TemporalUNet
 from langevin.training.programs import COMPILE_QUICKLY
@@ -133,7 +134,7 @@ def make_world(dynamics, reward, network, inverse):
     def make(refiner=Doubling, **settings):
         return DyDiffWorld(**{
             "dynamics": dynamics, "reward": reward, "refiner": refiner(network, unit, unit), "inverse": inverse,
-            "halt": None, "termination": never, "refinement": Refinement(), "iterations": 1,
+            "halt": None, "edge": None, "termination": never, "refinement": Refinement(), "iterations": 1,
             "mix": 1.0, "strength": 1.0, "final_actions": "policy", **settings,
         })  # fmt: skip
 
@@ -260,6 +261,23 @@ def test_a_refinement_that_leaves_the_data_halts_as_well(make_world, feedback, h
     """Doubled, 1 goes to 1.4 at once, where the ensemble only reaches 1.2."""
     found = imagine(make_world(Doubling, halt=halt), feedback(2.0), jnp.ones((1, 1)), 5, 0)
     assert np.asarray(found.valid)[0].tolist() == [True, False, False, False]
+
+
+def test_the_rollouts_that_are_refined_keep_to_the_edge_of_the_data(make_world, feedback, halt):
+    """Known: up to 1.3. Under a = 5 s from 1 the ensemble goes 1, 1.5, 2.25, 3.4; kept it stays at 1.3."""
+    world = make_world(Halving, edge=halt.support)
+    rollout = np.array([1.0, 1.3, 1.3, 1.3])
+    found = imagine(world, feedback(5.0), jnp.ones((1, 1)), 4, 0)
+    np.testing.assert_allclose(np.asarray(found.observations)[0, 1:, 0], rollout[1:] / 2, rtol=1e-5)
+    replayed = world.replay(jnp.ones((1, 1)), jnp.full((1, 4, 1), 5.0), key=jax.random.key(0))
+    np.testing.assert_allclose(np.asarray(replayed.observations)[0, 1:, 0], rollout[1:] / 2, rtol=1e-5)
+    kept = refine_closed_loop(world, acting(feedback(5.0)), jnp.ones((1, 1)), 4, 1, key=jax.random.key(0))
+    np.testing.assert_allclose(np.ravel(kept.observations[0]), [1, 1.5, 2.25, 3.375], rtol=1e-5)
+    np.testing.assert_allclose(np.ravel(kept.observations[1])[1:], rollout[1:] / 2, rtol=1e-5)
+    np.testing.assert_allclose(np.ravel(kept.actions[1]), 5 * rollout, rtol=1e-5)
+    inside, free = (make_world(Halving, edge=edge) for edge in (halt.support, None))
+    found, expected = (imagine(world, feedback(-2.0), STARTS, 5, 0) for world in (inside, free))
+    np.testing.assert_allclose(found.observations, expected.observations, rtol=1e-5)
 
 
 def test_halting_pays_the_datas_worst_reward_patience_times_over():

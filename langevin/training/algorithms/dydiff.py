@@ -13,6 +13,7 @@ from langevin.diffusion.samplers import Sampler, SamplerName
 from langevin.diffusion.schedules import KarrasSchedule
 from langevin.dynamics.inverse import InverseTraining
 from langevin.dynamics.split import SplitTransitions, split_transitions
+from langevin.dynamics.support import Support, fit_support
 from langevin.errors import require_at_least, require_between
 from langevin.imagination.halting import Halt, fit_halt
 from langevin.imagination.refinement import Refinement
@@ -29,8 +30,8 @@ from langevin.training.stage import Stage
 class Renoising:
     """How a rollout itself is refined: noise put on it (states lie in [-1, 1]), and how often it is drawn anew."""
 
-    noise_level: float = 1.0
-    passes: int = 3
+    noise_level: float = 0.2
+    passes: int = 1
 
     def __post_init__(self):
         require_at_least(1, passes=self.passes)
@@ -53,7 +54,7 @@ class DyDiffConfig(SingleStepConfig):
     final_actions: Literal["policy", "inverse"]
     """Actions stored with the refined states: the policy's (paper) or those that explain the states."""
     refine_from: Literal["noise", "rollout"] = "noise"
-    """What a refinement begins at: noise (paper), or the rollout itself with noise on it."""
+    """What a refinement begins at: noise (paper), or the rollout itself, kept to the data, with noise on it."""
     renoised: Renoising = Renoising()
     successors: Literal["refined", "single_step"] = "refined"
     """Where a learner is shown that a refined state leads: to the next refined one (paper), or to where the
@@ -81,12 +82,13 @@ class DyDiffConfig(SingleStepConfig):
 
 
 class DyDiffData(eqx.Module):
-    """What the stages draw from."""
+    """What the stages draw from, and where it ends: for the learner, and for rollouts that are refined."""
 
     transitions: Transitions
     split: SplitTransitions
     windows: Windows
     halt: Halt | None
+    edge: Support | None
     reward_factor: Float[Array, ""]
 
 
@@ -98,8 +100,14 @@ def prepare(config: Any, trajectories: Trajectories) -> DyDiffData:
         split_transitions(trajectories),
         windows_of(trajectories, config.horizon),
         fit_halt(transitions, config.halt_margin, config.patience) if config.halt else None,
+        fit_edge(config, transitions),
         reward_factor(config, trajectories),
     )
+
+
+def fit_edge(config: Any, transitions: Transitions) -> Support | None:
+    """What the rollouts that are refined keep to; nothing where a refinement forgets them."""
+    return fit_support(transitions, config.halt_margin) if config.refine_from == "rollout" else None
 
 
 def stages(config: Any, system: System) -> list[Stage]:
@@ -109,26 +117,30 @@ def stages(config: Any, system: System) -> list[Stage]:
     explained = [inverse_stage(config)] if refined and config.final_actions == "inverse" else []
     return [
         *single_step_stages(config), *explained, *diffusion,
-        policy_stage(config, system, lambda data, results: taught_world(config, system, results, data.halt)),
+        policy_stage(config, system, lambda data, results: taught_world(config, system, results, data.halt, data.edge)),
     ]  # fmt: skip
 
 
-def learned_world(config: Any, system: System, results: Results, halt: Halt | None = None) -> DynamicsWorld:
+def learned_world(
+    config: Any, system: System, results: Results, halt: Halt | None = None, edge: Support | None = None
+) -> DynamicsWorld:
     """The world made of the finished models."""
     termination = system.task.termination
     if config.iterations == 0:
         return EnsembleWorld(results["dynamics"], results["reward"], halt, termination)
     return DyDiffWorld(
-        results["dynamics"], results["reward"], results["world_model"], results.get("inverse"), halt, termination,
+        results["dynamics"], results["reward"], results["world_model"], results.get("inverse"), halt, edge, termination,
         config.refinement(), config.iterations, config.mix, config.strength, config.final_actions,
     )  # fmt: skip
 
 
-def taught_world(config: Any, system: System, results: Results, halt: Halt | None) -> World:
+def taught_world(
+    config: Any, system: System, results: Results, halt: Halt | None, edge: Support | None
+) -> World:
     """The world that the learner is shown transitions of."""
     if config.iterations == 0 or config.successors == "refined":
-        return learned_world(config, system, results, halt)
-    world = learned_world(config, system, results)
+        return learned_world(config, system, results, halt, edge)
+    world = learned_world(config, system, results, edge=edge)
     return SteppedWorld(world, results["dynamics"], halt, system.task.termination)
 
 
