@@ -30,7 +30,7 @@ FEWEST_TO_RANK = 3
 
 
 def worlds_of(loaded: LoadedRun) -> list[DynamicsWorld]:
-    """A run's world models, one a seed; without what its own learner is fed with: penalties, halting, keeping to the data.
+    """A run's world models, one a seed; without the penalties, halting or keeping that its learner is fed with.
 
     Raises UsageError for a run that learned none.
     """
