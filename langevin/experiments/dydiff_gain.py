@@ -100,18 +100,20 @@ class Setup:
         if variant in ("base", "oracle"):
             return simulator_world(self.task)
         kind, halting, margin = variant.partition("+halt")
-        halt = self.data.halt if halting else None
+        config = self.config
         if margin:
-            halt = fit_halt(self.data.transitions, float(margin.removeprefix("-")), self.config.patience)
+            config = dataclasses.replace(config, halt_margin=float(margin.removeprefix("-")))
+        transitions = self.data.transitions
+        halt = fit_halt(transitions, config.halt_margin, config.patience) if halting else None
         name, _, strength = kind.partition("-")
         if name == "data+stepped":
-            visited = DataStates(self.data.transitions.observations, self.models["reward"])
+            visited = DataStates(transitions.observations, self.models["reward"])
             return SteppedWorld(visited, self.models["dynamics"], halt, self.task.termination)
         changed: dict[str, Any] = {"iterations": 0}
         if name in REFINED:
             changed = {"strength": float(strength), **REFINED[name]}
-        config = dataclasses.replace(self.config, **changed)
-        edge = dydiff.fit_edge(config, self.data.transitions)
+        config = dataclasses.replace(config, **changed)
+        edge = dydiff.fit_edge(config, transitions)
         return dydiff.taught_world(config, self.system, self.models, halt, edge)
 
 
