@@ -100,11 +100,9 @@ class Setup:
         if variant in ("base", "oracle"):
             return simulator_world(self.task)
         kind, halting, margin = variant.partition("+halt")
-        config = self.config
+        transitions, halt = self.data.transitions, self.data.halt if halting else None
         if margin:
-            config = dataclasses.replace(config, halt_margin=float(margin.removeprefix("-")))
-        transitions = self.data.transitions
-        halt = fit_halt(transitions, config.halt_margin, config.patience) if halting else None
+            halt = fit_halt(transitions, float(margin.removeprefix("-")), self.config.patience)
         name, _, strength = kind.partition("-")
         if name == "data+stepped":
             visited = DataStates(transitions.observations, self.models["reward"])
@@ -112,7 +110,7 @@ class Setup:
         changed: dict[str, Any] = {"iterations": 0}
         if name in REFINED:
             changed = {"strength": float(strength), **REFINED[name]}
-        config = dataclasses.replace(config, **changed)
+        config = dataclasses.replace(self.config, **changed)
         edge = dydiff.fit_edge(config, transitions)
         return dydiff.taught_world(config, self.system, self.models, halt, edge)
 

@@ -12,15 +12,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from langevin.dynamics.ensemble import DynamicsModel
 from langevin.imagination.halting import Halt
-from langevin.imagination.worlds import Imagined, Termination, World
+from langevin.imagination.worlds import Imagined, Steps, Termination, World
 from langevin.policies.base import Policy
 
 
 class SteppedWorld(World):
     """Another world's states and actions; successors are the single-step model's, so every transition stands alone.
 
-    halt: where the data end. A transition that leads outside is terminal and pays the worst reward, also one that
-    starts there: what lies outside is worth no more than that. The trajectory goes on, for its later states are
+    halt: where the data end. A transition that starts outside them is not shown, for nobody knows what happens there;
+    one that leaves them is terminal and pays the worst reward. Neither ends the trajectory: its later states are
     visited all the same.
     """
 
@@ -38,10 +38,12 @@ class SteppedWorld(World):
         before, taken = found.observations[:, :-1], found.actions[:, :-1]
         rows = before.reshape(-1, before.shape[-1]), taken.reshape(-1, taken.shape[-1])
         arrivals = self.dynamics.predict(*rows, key=step_key)
-        after = arrivals.reshape(before.shape)
-        ended = self.termination(*rows, arrivals).reshape(found.rewards.shape)
+        after, shape = arrivals.reshape(before.shape), found.rewards.shape
+        ended = self.termination(*rows, arrivals).reshape(shape)
         if self.halt is None:
-            return Imagined(found.observations, found.actions, found.rewards, ended, after)
+            steps = Steps(after, jnp.ones(shape, bool))
+            return Imagined(found.observations, found.actions, found.rewards, ended, steps)
+        steps = Steps(after, ~self.halt.outside(before))
         left = self.halt.outside(after)
         rewards = jnp.where(left, self.halt.reward, found.rewards)
-        return Imagined(found.observations, found.actions, rewards, ended | left, after)
+        return Imagined(found.observations, found.actions, rewards, ended | left, steps)

@@ -25,29 +25,36 @@ from langevin.policies.base import Policy
 Termination = Callable[[Array, Array, Array], Bool[Array, "..."]]
 
 
+class Steps(eqx.Module):
+    """Transitions that stand alone: where each of them leads, and whether it starts where anything is known."""
+
+    successors: Float[Array, "rollouts transitions observation"]
+    known: Bool[Array, "rollouts transitions"]
+
+
 class Imagined(eqx.Module):
     """Imagined trajectories of `horizon` states, raw units. Transition t starts in state t and leads to state t + 1,
-    or, where `successors` are given, to those; each transition then stands alone.
+    or, where `steps` are given, to its own successor.
 
-    valid: transitions up to and including the first predicted terminal; all of those that stand alone.
+    valid: transitions up to and including the first predicted terminal; of those that stand alone the known ones.
     """
 
     observations: Float[Array, "rollouts horizon observation"]
     actions: Float[Array, "rollouts horizon action"]
     rewards: Float[Array, "rollouts transitions"]
     terminations: Bool[Array, "rollouts transitions"]
-    successors: Float[Array, "rollouts transitions observation"] | None = None
+    steps: Steps | None = None
 
     @property
     def next_observations(self) -> Float[Array, "rollouts transitions observation"]:
         """Where the transitions lead to."""
-        return self.observations[:, 1:] if self.successors is None else self.successors
+        return self.observations[:, 1:] if self.steps is None else self.steps.successors
 
     @property
     def valid(self) -> Bool[Array, "rollouts transitions"]:
         """Whether a transition counts."""
-        if self.successors is not None:
-            return jnp.ones(self.terminations.shape, bool)
+        if self.steps is not None:
+            return self.steps.known
         ended_before = jnp.cumsum(self.terminations, axis=1) - self.terminations
         return ended_before == 0
 

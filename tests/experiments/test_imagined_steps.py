@@ -10,7 +10,7 @@ from langevin.envs.stepping import make_simulator
 from langevin.envs.tasks import get_task
 from langevin.errors import UsageError
 from langevin.experiments.imagined_steps import ImaginedSteps, steps_row, table
-from langevin.imagination.worlds import Imagined
+from langevin.imagination.worlds import Imagined, Steps
 
 TASK = get_task("pointmaze/umaze")
 
@@ -54,9 +54,8 @@ def test_a_state_that_is_moved_costs_the_step_that_leads_there_and_the_one_that_
 def test_a_transition_that_stands_alone_is_held_against_where_its_own_action_leads(true):
     """The states wander, and are no successors of one another; said to stand still, each step is off by its length."""
     states = true.observations + 0.05 * jnp.arange(4)[None, :, None] * jnp.array([0.0, 1.0, 0.0, 0.0])
-    ends = true.terminations.at[0, 0].set(True)
-    alone = dataclasses.replace(true, observations=states, successors=states[:, :-1], terminations=ends)
-    row = steps_row(TASK, alone)
+    steps = Steps(states[:, :-1], true.valid.at[0, 0].set(False))
+    row = steps_row(TASK, dataclasses.replace(true, observations=states, steps=steps))
     np.testing.assert_allclose(row["shown"], 5 / 6)
     np.testing.assert_allclose(row["step_error"], row["step"], rtol=1e-6)
 

@@ -84,6 +84,8 @@ def test_passes_that_cannot_be_made_are_refused():
         Refinement(Sampler(), -1)
     with pytest.raises(UsageError, match="passes must be at least 1, got 0"):
         settings(refine_from="rollout", **{"renoised.passes": 0})
+    with pytest.raises(UsageError, match="margin must be at least 0, got -1"):
+        settings(refine_from="rollout", **{"renoised.margin": -1.0})
 
 
 def settings(**overrides):

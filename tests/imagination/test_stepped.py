@@ -65,16 +65,16 @@ def test_a_transition_leads_where_its_action_leads_not_where_the_trajectory_goes
     np.testing.assert_allclose(rows.rewards, states, rtol=1e-6)
 
 
-def test_what_leads_outside_the_data_is_worth_their_worst_and_ends_nothing_else(
+def test_what_leaves_the_data_ends_and_what_starts_outside_them_is_not_shown(
     dynamics, reward, feedback, halt
 ):
     """Under a = 5 s a state grows by half: 1 to 1.5, outside; 2 is outside before it moves; 0.5 stays inside."""
     found = stepped([[0.5, 1.0, 2.0, 0.5, 0.1]], dynamics, reward, feedback(5.0), halt)
-    assert np.asarray(found.valid).all()
-    assert np.asarray(found.terminations).tolist() == [[False, True, True, False]]
-    np.testing.assert_allclose(found.rewards, [[0.5, -2.0, -2.0, 0.5]], rtol=1e-6)
-    np.testing.assert_allclose(found.scores, [0.5 - 2.0 - 2.0 + 0.5], rtol=1e-6)
-    np.testing.assert_allclose(mean_reward(found), (0.5 - 2.0 - 2.0 + 0.5) / 4, rtol=1e-6)
+    assert np.asarray(found.valid).tolist() == [[True, True, False, True]]
+    assert np.asarray(found.terminations)[0, [0, 1, 3]].tolist() == [False, True, False]
+    np.testing.assert_allclose(np.asarray(found.rewards)[0, [0, 1, 3]], [0.5, -2.0, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(found.scores, [0.5 - 2.0 + 0.5], rtol=1e-6)
+    np.testing.assert_allclose(mean_reward(found), (0.5 - 2.0 + 0.5) / 3, rtol=1e-6)
 
 
 def test_the_tasks_rule_is_asked_of_the_successor_and_ends_its_own_transition_alone(

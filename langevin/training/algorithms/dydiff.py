@@ -28,12 +28,15 @@ from langevin.training.stage import Stage
 
 @dataclass(frozen=True)
 class Renoising:
-    """How a rollout itself is refined: noise put on it (states lie in [-1, 1]), and how often it is drawn anew."""
+    """How a rollout itself is refined: how far the data it is kept to reach (as `halt_margin`), noise put on it (states
+    lie in [-1, 1]), and how often it is drawn anew."""
 
+    margin: float = 5.0
     noise_level: float = 0.2
     passes: int = 1
 
     def __post_init__(self):
+        require_at_least(0, margin=self.margin)
         require_at_least(1, passes=self.passes)
 
 
@@ -107,7 +110,7 @@ def prepare(config: Any, trajectories: Trajectories) -> DyDiffData:
 
 def fit_edge(config: Any, transitions: Transitions) -> Support | None:
     """What the rollouts that are refined keep to; nothing where a refinement forgets them."""
-    return fit_support(transitions, config.halt_margin) if config.refine_from == "rollout" else None
+    return fit_support(transitions, config.renoised.margin) if config.refine_from == "rollout" else None
 
 
 def stages(config: Any, system: System) -> list[Stage]:
