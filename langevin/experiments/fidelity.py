@@ -119,11 +119,11 @@ def draw_rollouts(folder: Path, loaded: LoadedRun, policy: str, found: Refinemen
     left, right = (np.asarray(found.observations[index])[:SHOWN_ROLLOUTS, :, :2] for index in (0, 1))
     figure = two_panel_rollouts(maze, left, right, titles=("Ensemble", "Refined once"))
     strength, halt = loaded.settings.strength, loaded.settings.halt
-    begun = {"noise": "from noise", "rollout": "from there"}[loaded.settings.refine_from]
+    refined = {"noise": "refined once from noise", "rollout": "kept to the data and refined once"}
     save_figure(
         folder, f"rollouts_{policy}", figure,
         f"{len(left)} imagined rollouts of {left.shape[1]} states under the {policy} policy: the ensemble's left, "
-        f"refined once {begun} at conditioning strength {strength:g}"
+        f"{refined[loaded.settings.refine_from]} at conditioning strength {strength:g}"
         f"{' and halted at the edge of the data' if halt else ''} right.",
     )  # fmt: skip
 
