@@ -60,5 +60,5 @@ def as_transitions(imagined: Imagined) -> tuple[Transitions, Array]:
 
 
 def mean_reward(imagined: Imagined) -> Float[Array, ""]:
-    """Mean reward of the transitions that happened."""
-    return jnp.where(imagined.valid, imagined.rewards, 0.0).sum() / imagined.valid.sum()
+    """Mean reward of the transitions that count, 0 where none does."""
+    return imagined.scores.sum() / jnp.maximum(imagined.valid.sum(), 1)

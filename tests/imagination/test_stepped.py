@@ -9,6 +9,7 @@ import pytest
 from langevin.data.normalize import GaussianNormalizer, MinMaxNormalizer
 from langevin.dynamics.support import Support
 from langevin.envs.tasks import get_task
+from langevin.imagination.buffer import empty_buffer
 from langevin.imagination.experience import as_transitions, mean_reward
 from langevin.imagination.halting import Halt
 from langevin.imagination.stepped import SteppedWorld
@@ -75,6 +76,14 @@ def test_what_leaves_the_data_ends_and_what_starts_outside_them_is_not_shown(
     np.testing.assert_allclose(np.asarray(found.rewards)[0, [0, 1, 3]], [0.5, -2.0, 0.5], rtol=1e-6)
     np.testing.assert_allclose(found.scores, [0.5 - 2.0 + 0.5], rtol=1e-6)
     np.testing.assert_allclose(mean_reward(found), (0.5 - 2.0 + 0.5) / 3, rtol=1e-6)
+
+
+def test_where_nothing_is_known_nothing_is_shown_and_the_learner_goes_on(dynamics, reward, feedback, halt):
+    """Else a mean of no rewards, NaN, would stop the seed."""
+    found = stepped([[2.0, 3.0, 4.0]], dynamics, reward, feedback(1.0), halt)
+    assert not np.asarray(found.valid).any()
+    assert mean_reward(found) == 0
+    assert empty_buffer(8, 1, 1).add(*as_transitions(found)).filled == 0
 
 
 def test_the_tasks_rule_is_asked_of_the_successor_and_ends_its_own_transition_alone(
