@@ -22,8 +22,8 @@ class Demo:
     Example:
     langevin demo
 
-    Takes about a quarter of an hour on two cores and needs no network. Everything goes into one folder; run again,
-    it goes on where it was stopped.
+    Takes about a quarter of an hour on two cores and needs no network; two runs train side by side. Everything goes
+    into one folder; run again, it goes on where it was stopped.
     """
 
     out: Path = Path("runs/demo")

@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from langevin.nets.dropout import dropout, split_or_none
+from langevin.nets.normalization import LayerNorm
 
 
 class Linear(eqx.Module):
@@ -36,16 +37,18 @@ class MLP(eqx.Module):
     """`depth` hidden layers of `width` units, each followed by `activation`, then a linear output.
 
     `MLP(17, 6, 256, 2, jax.nn.relu, key=key)` is the actor of TD3+BC (before its tanh). `dropout`: share of the
-    hidden units that is dropped when a key is given.
+    hidden units that is dropped when a key is given. `layer_norm`: whether hidden units are normalised before the
+    activation, so that however far an input lies from the data, what is said of it stays within the last layer's size.
     """
 
     layers: tuple[Linear, ...]
+    norms: tuple[LayerNorm, ...]
     activation: Callable = eqx.field(static=True)
     dropout: float = eqx.field(static=True)
 
     def __init__(
         self, in_size: int, out_size: int, width: int, depth: int, activation: Callable = jax.nn.relu,
-        dropout: float = 0.0, *, key: PRNGKeyArray,
+        dropout: float = 0.0, layer_norm: bool = False, *, key: PRNGKeyArray,
     ):  # fmt: skip
         sizes = [in_size, *[width] * depth, out_size]
         keys = jax.random.split(key, depth + 1)
@@ -53,11 +56,13 @@ class MLP(eqx.Module):
             Linear(size, next_size, key=layer_key)
             for size, next_size, layer_key in zip(sizes[:-1], sizes[1:], keys, strict=True)
         )
+        self.norms = tuple(LayerNorm(width) for _ in range(depth)) if layer_norm else ()
         self.activation = activation
         self.dropout = dropout
 
     def __call__(self, x: Float[Array, " in"], *, key: PRNGKeyArray | None = None) -> Float[Array, " out"]:
         *hidden, last = self.layers
-        for layer, layer_key in zip(hidden, split_or_none(key, len(hidden)), strict=True):
-            x = dropout(self.activation(layer(x)), self.dropout, layer_key)
+        norms = self.norms or [lambda x: x] * len(hidden)
+        for layer, norm, layer_key in zip(hidden, norms, split_or_none(key, len(hidden)), strict=True):
+            x = dropout(self.activation(norm(layer(x))), self.dropout, layer_key)
         return last(x)

@@ -13,11 +13,23 @@ from langevin.policies.base import Metrics, SystemSpec
 
 
 def make_critics(
-    spec: SystemSpec, width: int, depth: int, *, activation: Callable = jax.nn.relu, key: PRNGKeyArray
+    spec: SystemSpec,
+    width: int,
+    depth: int,
+    *,
+    activation: Callable = jax.nn.relu,
+    layer_norm: bool = False,
+    key: PRNGKeyArray,
 ) -> Ensemble:
-    """Two networks of `depth` hidden layers of `width` units, each with initial values of its own."""
+    """Two networks of `depth` hidden layers of `width` units, each with initial values of its own.
+
+    layer_norm: whether hidden layers are normalised, so that values of rows unlike the data stay bounded (Ball et al.
+    2023, "Efficient online reinforcement learning with offline data", Section 4.2).
+    """
     inputs = spec.observation_size + spec.action_size
-    return Ensemble(lambda key: MLP(inputs, 1, width, depth, activation, key=key), 2, key=key)
+    return Ensemble(
+        lambda key: MLP(inputs, 1, width, depth, activation, layer_norm=layer_norm, key=key), 2, key=key
+    )
 
 
 def action_values(

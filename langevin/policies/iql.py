@@ -38,6 +38,7 @@ class IQL(Learner):
 
     expectile: tau of the value's loss. temperature: beta, how much an advantage counts; its weight is at most
     largest_weight. decay_steps: updates over which the actor's learning rate falls to 0 by a cosine; 0 keeps it.
+    layer_norm: whether the hidden layers of value and critics are normalised; not the paper's.
     """
 
     expectile: float = eqx.field(static=True, default=0.7)
@@ -49,6 +50,7 @@ class IQL(Learner):
     decay_steps: int = eqx.field(static=True, default=0)
     width: int = eqx.field(static=True, default=256)
     depth: int = eqx.field(static=True, default=2)
+    layer_norm: bool = eqx.field(static=True, default=False)
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -64,8 +66,10 @@ class IQL(Learner):
         """Fresh networks; the targets start equal to the critics."""
         actor_key, value_key, critic_key = jax.random.split(key, 3)
         actor = make_bounded_mean_actor(spec, self.width, self.depth, key=actor_key)
-        value = MLP(spec.observation_size, 1, self.width, self.depth, jax.nn.relu, key=value_key)
-        critics = make_critics(spec, self.width, self.depth, key=critic_key)
+        value = MLP(
+            spec.observation_size, 1, self.width, self.depth, layer_norm=self.layer_norm, key=value_key
+        )
+        critics = make_critics(spec, self.width, self.depth, layer_norm=self.layer_norm, key=critic_key)
         return IQLState(
             actor=actor,
             value=value,

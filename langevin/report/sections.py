@@ -55,7 +55,7 @@ def facts(runs: Sequence[Run]) -> str:
         "Evaluation": _distinct(f"{episodes} episodes a seed in the simulator" for episodes in evaluated),
         "Preset": _distinct(run.preset + is_small_scale(run.summary) * " (small scale)" for run in runs),
         "Machine": _distinct(_flat(run.summary.get("machine") or run.config.get("machine")) for run in runs),
-        "Training time": f"{duration(sum(seconds))} in all" if seconds else "",
+        "Training time": f"{duration(sum(seconds))}, all runs added" if seconds else "",
     }
     items = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in rows.items() if value)
     return f'<dl class="facts">{items}</dl>'

@@ -39,3 +39,19 @@ def test_layers_have_keys_of_their_own():
     first, second, third = (np.asarray(layer.weight) for layer in network.layers)
     assert not np.allclose(first, second)
     assert not np.allclose(second, third)
+
+
+def test_normalised_hidden_layers_bound_the_output_however_far_the_input_lies():
+    """|y| <= ||w|| sqrt(width) + |b|, for a normalised layer's units have a mean square of at most 1."""
+    plain, normalized = (
+        MLP(3, 1, width=16, depth=2, layer_norm=layer_norm, key=jax.random.key(0))
+        for layer_norm in (False, True)
+    )
+    far = jax.vmap(plain), jax.vmap(normalized)
+    x = 1e4 * jax.random.normal(jax.random.key(1), (200, 3))
+    last = normalized.layers[-1]
+    bound = float(jnp.linalg.norm(last.weight) * 4 + jnp.abs(last.bias)[0])
+    assert jnp.abs(far[0](x)).max() > 10 * bound
+    assert jnp.abs(far[1](x)).max() <= bound
+    for ours, theirs in zip(plain.layers, normalized.layers, strict=True):
+        np.testing.assert_array_equal(ours.weight, theirs.weight)  # the same network but for its norms

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from langevin.policies.critics import bellman_loss
+from langevin.policies.critics import action_values, bellman_loss
 from langevin.policies.iql import IQL
 from tests.policies import by_hand
 
@@ -115,3 +115,17 @@ def test_the_value_becomes_the_expectile_of_the_actions_values(expectile):
         return eqx.tree_at(lambda v: v.layers[-1].bias, zero, bias[None])
 
     assert float(learn(jnp.array(0.2))) == pytest.approx(expectile, abs=1e-3)
+
+
+def test_normalised_layers_bound_the_value_of_states_that_nobody_saw(batch):
+    """A million deviations away the values are no larger than the last layer allows."""
+    learner = IQL(width=8, depth=1, layer_norm=True)
+    state = learner.init(by_hand.make_spec(), key=jax.random.key(0))
+    state, _ = learner.update(state, batch, step=jnp.int32(0), key=jax.random.key(1))
+    far = 1e6 * jnp.ones((1, batch.observations.shape[1]))
+    last = state.value.layers[-1]
+    bound = jnp.linalg.norm(last.weight) * 2 * 8**0.5 + jnp.abs(last.bias)[0]
+    assert jnp.abs(jax.vmap(state.value)(far)).max() <= bound
+    values = action_values(state.critics, far, batch.actions[:1])
+    assert values.shape == (2, 1)
+    assert jnp.abs(values).max() < 100
