@@ -68,7 +68,10 @@ def demo(dataset: str, out: Path, episodes: int, progress: AbstractProgress, say
         say(f"trained {request.algorithm}")
 
     longest_first = sorted(missing, key=lambda request: LONGEST_FIRST.index(request.algorithm))
-    side_by_side({request.algorithm: partial(train, request) for request in longest_first}, progress)
+    side_by_side(
+        {request.algorithm: partial(train, request) for request in longest_first}, progress,
+        stopping=lambda: say("stopping: a run ends when what it now computes is done, which can take a minute"),
+    )  # fmt: skip
     say("measuring how far the world model can be trusted")
     fidelity = demo_fidelity(out / "dydiff", trajectories, progress)
     page = write_report(folders, out / "report.html", title="Langevin demo", progress=progress)

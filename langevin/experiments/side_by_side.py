@@ -37,12 +37,15 @@ class PieceProgress(AbstractProgress):
 
 
 def side_by_side(
-    pieces: Mapping[str, Callable[[AbstractProgress], Result]], progress: AbstractProgress, workers: int = 2
+    pieces: Mapping[str, Callable[[AbstractProgress], Result]],
+    progress: AbstractProgress,
+    workers: int = 2,
+    stopping: Callable[[], None] = lambda: None,
 ) -> dict[str, Result]:
     """The pieces' results by name; begun in order, `workers` at a time, each in a thread of this process.
 
-    The first error, or Ctrl-C, is raised here; pieces that are running end at their next report of progress, those
-    not begun are not.
+    The first error, or Ctrl-C, is raised here, after a call of `stopping`; pieces that are running end at their next
+    report of progress and are waited for, those not begun are not.
     """
     stop = Event()
     with ThreadPoolExecutor(workers) as pool:
@@ -56,5 +59,6 @@ def side_by_side(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # first, or a free worker would begin the next
             stop.set()
+            stopping()
             raise
         return {name: future.result() for name, future in futures.items()}

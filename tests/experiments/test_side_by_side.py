@@ -83,8 +83,11 @@ def test_ctrl_c_ends_what_is_running_and_begins_nothing_more():
         ended.append("never")
 
     with pytest.raises(KeyboardInterrupt):
-        side_by_side({"interrupted": interrupted, "never": never}, SilentProgress(), workers=1)
-    assert ended == ["interrupted"]
+        side_by_side(
+            {"interrupted": interrupted, "never": never}, SilentProgress(), workers=1,
+            stopping=lambda: ended.append("told"),
+        )  # fmt: skip
+    assert sorted(ended) == ["interrupted", "told"]
 
 
 class Labels(AbstractProgress):
