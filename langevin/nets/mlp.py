@@ -42,9 +42,9 @@ class MLP(eqx.Module):
     """
 
     layers: tuple[Linear, ...]
-    norms: tuple[LayerNorm, ...]
     activation: Callable = eqx.field(static=True)
     dropout: float = eqx.field(static=True)
+    norms: tuple[LayerNorm, ...] | None = None
 
     def __init__(
         self, in_size: int, out_size: int, width: int, depth: int, activation: Callable = jax.nn.relu,
@@ -56,7 +56,7 @@ class MLP(eqx.Module):
             Linear(size, next_size, key=layer_key)
             for size, next_size, layer_key in zip(sizes[:-1], sizes[1:], keys, strict=True)
         )
-        self.norms = tuple(LayerNorm(width) for _ in range(depth)) if layer_norm else ()
+        self.norms = tuple(LayerNorm(width) for _ in range(depth)) if layer_norm else None
         self.activation = activation
         self.dropout = dropout
 
