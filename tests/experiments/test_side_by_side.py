@@ -45,6 +45,7 @@ def test_no_more_than_the_workers_at_a_time():
 
     def piece(progress):
         running.append(1)
+        time.sleep(0.01)
         most.append(len(running))
         running.pop()
 
