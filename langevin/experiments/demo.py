@@ -10,7 +10,7 @@ from langevin.data.sources.minari import list_datasets, save_dataset
 from langevin.data.trajectories import Trajectories
 from langevin.envs.collect import make_dataset
 from langevin.experiments.fidelity import fidelity_report, save_fidelity
-from langevin.experiments.pictures import draw_run
+from langevin.experiments.pictures import draw_run, drawn
 from langevin.experiments.runs import RunRequest, load_run, one_seed, run
 from langevin.experiments.side_by_side import side_by_side
 from langevin.progress import AbstractProgress
@@ -50,22 +50,23 @@ def requests(dataset: str, out: Path, episodes: int) -> list[RunRequest]:
 def demo(dataset: str, out: Path, episodes: int, progress: AbstractProgress, say: Say) -> dict[str, Any]:
     """Data, four runs, their pictures, the world model's fidelity and the page; returns summaries and paths.
 
-    A finished run in `out` is kept; a stopped one goes on where it was.
+    A finished run in `out` is kept, and drawn where it was stopped before its pictures; others go on where they were.
     """
     trajectories = demo_data(dataset, progress, say)
     folders = [request.out for request in requests(dataset, out, episodes)]
     missing = []
     for request in requests(dataset, out, episodes):
-        if (request.out / "summary.json").is_file():
+        if finished(request.out) and drawn(request.out):
             say(f"{read_summary(request.out)['label']}: already in {request.out}")
         else:
             missing.append(request)
 
     def train(request: RunRequest, progress: AbstractProgress) -> None:
-        say(f"training {request.algorithm}, {len(request.seeds)} seeds")
-        run(request, trajectories, progress)
+        if not finished(request.out):
+            say(f"training {request.algorithm}, {len(request.seeds)} seeds")
+            run(request, trajectories, progress)
+            say(f"trained {request.algorithm}")
         draw_run(request.out, episodes=episodes, progress=progress)  # as many as were scored: one program
-        say(f"trained {request.algorithm}")
 
     longest_first = sorted(missing, key=lambda request: LONGEST_FIRST.index(request.algorithm))
     side_by_side(
@@ -77,6 +78,11 @@ def demo(dataset: str, out: Path, episodes: int, progress: AbstractProgress, say
     page = write_report(folders, out / "report.html", title="Langevin demo", progress=progress)
     summaries = [read_summary(folder) for folder in folders]
     return {"summaries": summaries, "verdict": fidelity["verdict"], "report": str(page)}
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run has its scores."""
+    return (folder / "summary.json").is_file()
 
 
 def demo_data(dataset: str, progress: AbstractProgress, say: Say) -> Trajectories:

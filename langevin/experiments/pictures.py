@@ -11,12 +11,18 @@ from langevin.experiments.runs import EVALUATION_SEED, load_run
 from langevin.planners.goal_planner import PlannerPolicy
 from langevin.policies.base import Policy
 from langevin.progress import AbstractProgress, SilentProgress
-from langevin.report.figures import save_figure
+from langevin.report.figures import captions, save_figure
 from langevin.report.mazes import draw_paths, plans_and_paths
 from langevin.report.style import new_figure
 
 SHOWN_PATHS = 30
 SHOWN_PLANS = 6
+LAST_DRAWN = "episodes.png"
+
+
+def drawn(folder: Path) -> bool:
+    """Whether all of a maze run's pictures are in its folder: the last of them has its caption."""
+    return LAST_DRAWN in captions(folder)
 
 
 def draw_run(folder: Path, *, episodes: int, progress: AbstractProgress | None = None) -> None:
@@ -35,14 +41,6 @@ def draw_episodes(folder: Path, task: Task, policies: Policy, episodes: Episodes
         return
     driven = episodes.observations[0, ..., :2]
     score = float(task.normalized_score(episodes.returns[0]).mean())
-    shown = driven[:SHOWN_PATHS]
-    figure = new_figure(4.2, 4.2)
-    draw_paths(figure.subplots(), task.maze, shown)
-    caption = (
-        f"{len(shown)} evaluation episodes of one seed in the simulator "
-        f"(normalised score of that seed {score:.0f}); dots are starts, the star is the goal."
-    )
-    save_figure(folder, "episodes", figure, caption)
     if isinstance(policies, PlannerPolicy):
         plan = jax.tree.map(lambda leaf: np.asarray(leaf[0]), episodes.first_memories)
         ahead = np.arange(plan.observations.shape[1]) <= plan.goal_row[:, None]
@@ -52,3 +50,11 @@ def draw_episodes(folder: Path, task: Task, policies: Policy, episodes: Episodes
         if policies.replan_every:
             words += f", planning anew every {policies.replan_every} steps"
         save_figure(folder, "plans", figure, f"One seed: {words}.")
+    shown = driven[:SHOWN_PATHS]
+    figure = new_figure(4.2, 4.2)
+    draw_paths(figure.subplots(), task.maze, shown)
+    caption = (
+        f"{len(shown)} evaluation episodes of one seed in the simulator "
+        f"(normalised score of that seed {score:.0f}); dots are starts, the star is the goal."
+    )
+    save_figure(folder, Path(LAST_DRAWN).stem, figure, caption)

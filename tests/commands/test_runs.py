@@ -18,8 +18,11 @@ from langevin.commands.train import parse_setting
 from langevin.envs.tasks import get_task
 from langevin.evaluation.world_fidelity import SAMPLES
 from langevin.experiments import demo, runs
+from langevin.experiments.pictures import drawn
 from langevin.experiments.runs import RunRequest, load_run
 from langevin.policies.export import numpy_act
+from langevin.report.figures import captions, save_figure
+from langevin.report.style import new_figure
 
 POLICIES = {"data", "random", "medium", "good", "trained"}
 
@@ -264,9 +267,12 @@ def test_only_runs_with_a_world_model_have_a_fidelity(workshop, at_work, capsys)
 def test_the_demo_keeps_runs_that_are_finished_and_shows_them_on_one_page(
     workshop, at_work, monkeypatch, capsys
 ):
-    """All four were finished before: nothing is trained, and the page and its table are made of them."""
+    """All four were finished before, one of them not drawn: nothing is trained, and the page shows them all."""
     out = at_work / "demo"
     shutil.copytree(workshop, out)
+    for name in ("bc", "td3bc", "dydiff"):
+        save_figure(out / name, "episodes", new_figure(1, 1), "Drawn before.")
+    assert not drawn(out / "diffuser")
     before = contents(out)
     monkeypatch.setattr(demo, "run", None)
     measured = {"verdict": ["Under the data's own actions the ensemble is right."]}
@@ -279,8 +285,11 @@ def test_the_demo_keeps_runs_that_are_finished_and_shows_them_on_one_page(
     page = out / "report.html"
     assert result["report"] == str(page)
     assert "TD3+BC + DyDiff" in page.read_text()
-    for label in ("BC", "TD3+BC", "TD3+BC + DyDiff", "Diffuser"):
+    for label in ("BC", "TD3+BC", "TD3+BC + DyDiff"):
         assert f"{label}: already in" in printed.err
+    assert "Diffuser: already in" not in printed.err
+    assert "plans.png" in captions(out / "diffuser")
+    assert drawn(out / "diffuser")
     after = contents(out)
     assert {name: after[name] for name in before} == before
 
