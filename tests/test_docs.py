@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,24 @@ def test_links_and_pictures_exist(path):
     for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text):
         if not re.match(r"https?:|mailto:|#", target):
             assert (path.parent / target.split("#")[0]).exists(), target
+
+
+@named(PAGES)
+def test_tables_have_rows_as_wide_as_their_heads(path):
+    """A row that was never filled in, or lost a cell, is a table that says less than it seems to."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    lines = text.splitlines()
+    for place, line in enumerate(lines):
+        if re.fullmatch(r"\|( *:?-+:? *\|)+", line):
+            rows = list(takewhile(lambda line: line.startswith("|"), lines[place + 1 :]))
+            assert rows, f"line {place + 1}: a table without a row"
+            for row in [lines[place - 1], *rows]:
+                assert cells(row) == cells(line), row
+
+
+def cells(row: str) -> int:
+    """Cells of a table's row; a bar that is escaped or in code is none's end."""
+    return len(re.findall(r"\|", re.sub(r"`[^`]*`|\\\|", "", row))) - 1
 
 
 @named(PAGES)
