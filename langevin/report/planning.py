@@ -8,6 +8,8 @@ from langevin.report.style import FONT_POINTS, color, new_figure, series_style, 
 
 POINTS = 2.0
 """Of score: a faster way that loses no more is as good."""
+LABEL_OFFSETS = ((5, -11), (-13, 5), (-13, -11), (5, 5))
+"""Of a sampler's numbers of calls from its dots, in points: those of equal samplers stay apart."""
 
 
 def near_the_full_chain(result: dict[str, Any]) -> dict[str, Any] | None:
@@ -22,7 +24,8 @@ def near_the_full_chain(result: dict[str, Any]) -> dict[str, Any] | None:
 def planning_figure(result: dict[str, Any]) -> Figure:
     """Score against decisions a second for one environment, a line for each sampler, numbers of calls beside dots.
 
-    The ways that no other beats in both are ringed (the Pareto front). Without scores: decisions against calls.
+    A score's 95% interval is the bar through it. The ways that no other beats in both are ringed (the Pareto front).
+    Without scores: decisions against calls.
     """
     figure = new_figure(6.4, 3.8)
     ax = figure.subplots()
@@ -49,15 +52,25 @@ def planning_figure(result: dict[str, Any]) -> Figure:
         for row, (x, y) in zip(rows, places, strict=True):
             if scored:
                 ax.annotate(
-                    str(row["calls"]), (x, y), (3, 4), textcoords="offset points", color=style.color,
-                    fontsize=FONT_POINTS - 2,
+                    str(row["calls"]), (x, y), LABEL_OFFSETS[index % len(LABEL_OFFSETS)],
+                    textcoords="offset points", color=style.color, fontsize=FONT_POINTS - 2,
                 )  # fmt: skip
+                low, high = row["normalized_score"]["ci95"]
+                if low is not None:
+                    ax.vlines(x, low, high, color=style.color, linewidth=1.1, alpha=0.5)
             if row in front:
                 ax.plot(x, y, "o", markersize=10, markerfacecolor="none", markeredgecolor=color("ink"))
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
     if not scored:
         ax.set_yscale("log")
-    ax.legend(frameon=False, fontsize=FONT_POINTS - 1, labelcolor=color("ink"))
+    figure.legend(
+        frameon=False,
+        fontsize=FONT_POINTS - 1,
+        labelcolor=color("ink"),
+        ncols=len(methods),
+        loc="outside lower center",
+    )
     return figure
 
 

@@ -102,6 +102,11 @@ def test_the_front_holds_what_nothing_beats_and_the_fastest_good_way_is_found():
     assert near_the_full_chain(result) == WAYS[1]
     labels = {line.get_label() for line in planning_figure(result).axes[0].get_lines()}
     assert {"DDPM", "DDIM"} <= labels
+    assert not planning_figure(result).axes[0].collections, "one seed has no interval to draw"
+    wide = WAYS[1] | {"normalized_score": WAYS[1]["normalized_score"] | {"ci95": [61.0, 97.0]}}
+    drawn = planning_figure(result | {"ways": [WAYS[0], wide]}).axes[0]
+    (bar,) = drawn.collections[0].get_segments()
+    assert bar.tolist() == [[20.0, 61.0], [20.0, 97.0]]
     unscored = [{key: value for key, value in row.items() if key != "normalized_score"} for row in WAYS]
     assert near_the_full_chain({"ways": unscored}) is None
     assert planning_figure(result | {"ways": unscored}).axes[0].get_xlabel() == "network calls of a plan"
