@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from langevin.errors import UsageError
+from langevin.report.figures import CAPTIONS
 from langevin.training.metrics import read_metrics
 
 Record = dict[str, Any]
@@ -237,7 +238,7 @@ def _read_config(path: Path) -> Record:
 
 def _read_pictures(folder: Path) -> list[Picture]:
     """In the order of their captions, those without one last."""
-    captions_path = folder / "captions.json"
+    captions_path = folder / CAPTIONS
     captions = _read_json(captions_path) if captions_path.is_file() else {}
     pictures = []
     order = {name: place for place, name in enumerate(captions)}
