@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -35,9 +36,12 @@ def make_critics(
 def action_values(
     critics: Ensemble, observations: Float[Array, "batch observation"], actions: Float[Array, "batch action"]
 ) -> Float[Array, "critics batch"]:
-    """Q_i(s, a) of every critic."""
+    """Q_i(s, a) of every critic.
+
+    The map over critics is the outer one: with the rows outside, XLA transposes every layer's gradient.
+    """
     inputs = jnp.concatenate([observations, actions], axis=-1)
-    return jax.vmap(critics, out_axes=1)(inputs)[..., 0]
+    return eqx.filter_vmap(lambda critic: jax.vmap(critic)(inputs))(critics.networks)[..., 0]
 
 
 def bellman_loss(
