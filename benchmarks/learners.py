@@ -12,6 +12,7 @@ from langevin.evaluation.speed import machine, matmul_peak, measure
 from langevin.training.algorithms.registry import LEARNERS
 
 OBSERVATION, ACTION = 17, 6
+SEQUENCE_LEARNERS = "rvs", "decision_transformer", "trajectory_transformer"
 
 
 def main() -> None:
@@ -19,9 +20,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", default=list(LEARNERS), help="which learners (default: all)")
+    parser.add_argument(
+        "names", nargs="*", default=[*LEARNERS, *SEQUENCE_LEARNERS], help="which learners (default: all)"
+    )
     parser.add_argument("--seeds", type=int, default=8, help="seeds at once")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure each")
+    parser.add_argument("--updates", type=int, default=25, help="updates in one call of the compiled program")
     options = parser.parse_args()
     peak, results = matmul_peak(2.0), {}
     print(f"| learner | one seed | share of peak | {options.seeds} seeds | share of peak | seeds' gain |")
@@ -29,7 +33,9 @@ def main() -> None:
     for name in options.names:
         stage, data = workloads.learner_stage(name, OBSERVATION, ACTION)
         one, many = (
-            measure(workloads.training_program(stage, data, list(range(seeds)), 25), options.seconds)
+            measure(
+                workloads.training_program(stage, data, list(range(seeds)), options.updates), options.seconds
+            )
             for seeds in (1, options.seeds)
         )
         results[name] = {"one": one.units_per_second, "many": many.units_per_second}

@@ -36,8 +36,9 @@ class FittedQ:
     discount: float = 0.99
     """Per environment step; the estimate is a discounted return."""
     learning_rate: float = 3e-4
-    target_rate: float = 0.005
-    """Share of the critic mixed into its target each update."""
+    target_rate: float = 0.02
+    """Share of the critic mixed into its target each update. A value of the discount's horizon takes several times
+    horizon / target_rate updates to arrive."""
     width: int = 256
     depth: int = 2
 
@@ -75,6 +76,8 @@ def fitted_q_values(
             "fitted-Q evaluation needs a policy without memory; this one keeps a plan or a history, so evaluate it in "
             "the environment or in a world model"
         )
+    scale = value_scale(transitions.rewards, settings.discount)
+    transitions = eqx.tree_at(lambda logs: logs.rewards, transitions, transitions.rewards / scale)
     seeds = jax.tree.leaves(eqx.filter(greedy, eqx.is_array))[0].shape[0]
     keys = jax.random.split(key, seeds)
     states = eqx.filter_vmap(lambda key: init(settings, spec, key=key))(keys)
@@ -94,7 +97,17 @@ def fitted_q_values(
             axis=0
         )
 
-    return np.asarray(eqx.filter_jit(eqx.filter_vmap(value))(states, greedy, keys))
+    return scale * np.asarray(eqx.filter_jit(eqx.filter_vmap(value))(states, greedy, keys))
+
+
+def value_scale(rewards: Float[Array, " rows"], discount: float) -> float:
+    """The size that values come to, root mean square reward / (1 - discount); 1 where nothing is ever paid.
+
+    Critics learn values divided by it: Adam's steps have one size, so that values of hundreds would take it longer than
+    values near 1. A discount above 0.999 counts as that.
+    """
+    size = float(jnp.sqrt(jnp.mean(rewards**2)))
+    return size / max(1 - discount, 1e-3) or 1.0
 
 
 def init(settings: FittedQ, spec: SystemSpec, *, key: PRNGKeyArray) -> FittedQState:

@@ -13,15 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from langevin.data.sampling import Transitions
 from langevin.data.trajectories import Trajectories
 from langevin.dynamics.ensemble import rollout
 from langevin.envs.tasks import get_task
 from langevin.evaluation.speed import Program, matmul_flops
 from langevin.imagination.worlds import acting
 from langevin.policies.td3bc import TD3BC
-from langevin.training.algorithms import dydiff, offline
-from langevin.training.algorithms.registry import load_settings
+from langevin.training.algorithms import dydiff
+from langevin.training.algorithms.registry import find_algorithm, load_settings
 from langevin.training.algorithms.system import System
 from langevin.training.programs import StagePrograms
 from langevin.training.stage import Stage
@@ -69,12 +68,12 @@ def update_flops(stage: Stage, data: Any) -> float:
     return matmul_flops(stage.update, state, data, {}, step=jnp.int32(0), key=key)
 
 
-def learner_stage(name: str, observation_size: int = 17, action_size: int = 6) -> tuple[Stage, Transitions]:
-    """A learner at its published settings, and data; the default sizes are those of HalfCheetah."""
+def learner_stage(name: str, observation_size: int = 17, action_size: int = 6) -> tuple[Stage, Any]:
+    """A learner at its published settings, and its data; the default sizes are those of HalfCheetah."""
     data = noise(observation_size, action_size)
     system = System(get_task(TASK), observation_size, action_size, data.action_low, data.action_high)
-    config = load_settings(name, None, "paper", "noise", {})
-    return offline.stages(config, system)[0], offline.prepare(config, data)
+    config, algorithm = load_settings(name, None, "paper", "noise", {}), find_algorithm(name)
+    return algorithm.stages(config, system)[0], algorithm.prepare(config, data)
 
 
 def world_model_stage() -> tuple[Stage, dydiff.DyDiffData]:

@@ -1,20 +1,26 @@
 """What a run's policies are worth by their dataset alone, held against what they return in the simulator."""
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
 from langevin.data.sampling import transitions_of
 from langevin.data.sources import open_dataset
+from langevin.envs.tasks import Task
 from langevin.evaluation.episodes import run_episodes
 from langevin.evaluation.fitted_q import FittedQ, fitted_q_values
 from langevin.evaluation.scores import bootstrap_interval
 from langevin.experiments.runs import LoadedRun
+from langevin.policies.base import Policy
 from langevin.progress import AbstractProgress, SilentProgress
+
+NEGLIGIBLE = 1e-3
 
 
 def off_policy_report(
@@ -27,8 +33,7 @@ def off_policy_report(
 ) -> dict[str, Any]:
     """Fitted-Q evaluation of every seed, from the dataset's own episode starts, and the true discounted return.
 
-    The estimate sees no end but a termination; the truth stops at the task's clock, of which a discount of 0.99 leaves
-    4e-5 after 1,000 steps. `true` and `error` are None for logs of a system without a simulator.
+    `true` and `error` are None for logs of a system without a simulator.
     """
     data = open_dataset(loaded.config.dataset)
     transitions = transitions_of(data)
@@ -48,13 +53,46 @@ def off_policy_report(
         "error": None,
     }
     if loaded.system.task.has_simulator:
-        found = run_episodes(
-            loaded.policies, loaded.system.task, seeds=len(loaded.config.seeds), episodes=episodes, seed=seed,
-            discount=settings.discount, progress=progress,
+        truth = true_returns(
+            loaded.policies, loaded.system.task, np.asarray(starts), settings.discount,
+            seeds=len(loaded.config.seeds), episodes=episodes, seed=seed, progress=progress,
         )  # fmt: skip
-        truth = found.returns.mean(axis=1)
         result["true"], result["error"] = block(truth), block(estimates - truth)
     return result
+
+
+def true_returns(
+    policies: Policy,
+    task: Task,
+    starts: Float[np.ndarray, "starts observation"],
+    discount: float,
+    *,
+    seeds: int,
+    episodes: int,
+    seed: int,
+    progress: AbstractProgress = SilentProgress(),  # noqa: B008 - stateless
+) -> Float[np.ndarray, " seeds"]:
+    """Mean discounted return in the simulator, of every seed's policy from `episodes` of the logged starts.
+
+    What fitted-Q evaluation estimates: it knows no end but a termination, so the task's clock does not stop an episode
+    while steps beyond it still count.
+    """
+    chosen = starts[np.random.default_rng(seed).integers(len(starts), size=episodes)]
+    found = run_episodes(
+        policies, task, seeds=seeds, episodes=episodes, seed=seed, discount=discount, starts=chosen,
+        steps=steps_that_count(discount, task.max_steps), progress=progress,
+    )  # fmt: skip
+    return found.returns.mean(axis=1)
+
+
+def steps_that_count(discount: float, max_steps: int) -> int:
+    """Steps until a discounted return lacks less than a thousandth of itself, at least `max_steps`.
+
+    Without a discount there are no such; then `max_steps`.
+    """
+    if discount in (0.0, 1.0):
+        return max_steps
+    return max(max_steps, math.ceil(math.log(NEGLIGIBLE) / math.log(discount)))
 
 
 def logged_return(rewards: np.ndarray, starts: np.ndarray, discount: float) -> float:

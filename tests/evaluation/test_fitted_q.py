@@ -9,7 +9,7 @@ import pytest
 from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.errors import UsageError
-from langevin.evaluation.fitted_q import FittedQ, fitted_q_values, init, loss
+from langevin.evaluation.fitted_q import FittedQ, fitted_q_values, init, loss, value_scale
 from langevin.policies.base import Policy, SystemSpec
 from tests.policies import by_hand
 
@@ -61,6 +61,27 @@ def test_it_finds_the_value_of_policies_that_are_not_the_datas():
     )
     end = 0.5 / (1 - 0.45)
     np.testing.assert_allclose(found, [[0.8 + 0.9 * end, end], [-0.8 + 0.9 * end, end]], atol=0.06)
+
+
+@pytest.mark.parametrize("unit", [0.01, 1.0, 100.0])
+def test_the_unit_of_reward_changes_nothing_but_the_unit_of_value(unit):
+    """Without the values' scale Adam's steps, all of one size, fall far short of the values at a unit of 100."""
+    logs = chain()
+    paid = eqx.tree_at(lambda logs: logs.rewards, logs, unit * logs.rewards)
+    settings = FittedQ(steps=300, batch_size=64, discount=0.9, target_rate=0.02, width=16)
+    policies, starts = Constant(jnp.array([[0.8]])), jnp.array([[0.0], [1.0]])
+    expected, found = (
+        fitted_q_values(policies, rows, starts, SPEC, settings, key=jax.random.key(0))
+        for rows in (logs, paid)
+    )
+    np.testing.assert_allclose(found, unit * expected, rtol=2e-3)
+
+
+def test_values_scale_with_the_rewards_and_the_horizon():
+    """Rewards of 3 for ever at a discount of 0.99 are worth 300."""
+    assert value_scale(jnp.full(5, 3.0), 0.99) == pytest.approx(300, rel=1e-5)
+    assert value_scale(jnp.full(5, 3.0), 1.0) == pytest.approx(3000, rel=1e-5)
+    assert value_scale(jnp.zeros(5), 0.99) == 1.0
 
 
 def test_the_loss_is_the_policys_bellman_error():
