@@ -3,13 +3,15 @@
     python -m langevin.experiments.learner_table --learners bc td3bc iql --datasets hopper/medium-v0 --steps 100000
 
 A run that is finished is kept and one that was stopped goes on. The table is of all that is finished in the folder, so
-that it can grow over days; with `--known learners.json` it has the cells of that file as well, and grows over machines.
+that it can grow over days; with `--known learners.json` it has the cells of that file as well, and grows over machines;
+with `--published published.json` what others report stands below each of its lines.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tyro
@@ -17,6 +19,8 @@ import tyro
 from langevin.errors import UsageError
 from langevin.experiments.runs import RunRequest, run
 from langevin.progress import BarProgress
+from langevin.report.learner_scores import Cells, Published, learner_scores
+from langevin.report.style import save_png
 from langevin.training.algorithms.registry import find_algorithm
 from langevin.training.files import atomic_write
 from langevin.training.run_folder import read_summary
@@ -31,7 +35,7 @@ LEARNERS = ("bc", TEN_PERCENT, "td3bc", "iql", "cql", "sac")
 
 @dataclass(frozen=True)
 class LearnerTable:
-    """Train what is missing and write learners.md and learners.json."""
+    """Train what is missing and write learners.md, learners.json and learners.png."""
 
     learners: tuple[str, ...] = LEARNERS
     """Algorithms; bc-10% clones the best tenth of the episodes."""
@@ -49,6 +53,8 @@ class LearnerTable:
     """One run folder a cell."""
     known: Path | None = None
     """A learners.json of cells measured before; they are not trained again."""
+    published: Path | None = None
+    """JSON of what others report: {"scores": {learner: {dataset: [mean, standard deviation]}}}."""
 
     def run(self) -> dict[str, dict[str, Any]]:
         """The summaries, by learner and dataset."""
@@ -56,7 +62,7 @@ class LearnerTable:
             raise UsageError(f"--seeds must be at least 2, for an interval needs a spread; got {self.seeds}")
         for learner in self.learners:
             find_algorithm(algorithm_of(learner))
-        known = known_cells(self.known)
+        known, published = known_cells(self.known), published_scores(self.published)
         self.out.mkdir(parents=True, exist_ok=True)
         for dataset in self.datasets:
             for learner in self.learners:
@@ -64,15 +70,16 @@ class LearnerTable:
                     self.require_budget(known[learner][dataset], f"{self.known} holds {learner} on {dataset}")
                 else:
                     self.fill(learner, dataset)
-                self.write(known)
-        return self.write(known)
+                self.write(known, published)
+        return self.write(known, published)
 
-    def write(self, known: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """What was known and all that is finished in the folder, as JSON and as a table."""
+    def write(self, known: Cells, published: Published) -> dict[str, dict[str, Any]]:
+        """What was known and all that is finished in the folder, as JSON, as a table and as a picture."""
         cells = together(known, finished(self.out))
         rows = in_order({dataset for column in cells.values() for dataset in column}, DATASETS)
         atomic_write(self.out / "learners.json", json.dumps(cells, indent=1) + "\n")
-        atomic_write(self.out / "learners.md", table(cells, rows))
+        atomic_write(self.out / "learners.md", table(cells, rows, published))
+        save_png(learner_scores(cells, rows, published), self.out / "learners.png")
         return cells
 
     def fill(self, learner: str, dataset: str) -> None:
@@ -108,17 +115,40 @@ class LearnerTable:
 
 def known_cells(path: Path | None) -> dict[str, dict[str, Any]]:
     """The summaries of an earlier learners.json, by learner and dataset. Raises UsageError where it is not one."""
+    return {} if path is None else read_json(path, "--known", "a learners.json")
+
+
+def published_scores(path: Path | None) -> Published:
+    """Mean and standard deviation by learner and dataset. Raises UsageError where the file does not hold that."""
     if path is None:
         return {}
+    found, wanted = read_json(path, "--published", "a file of published scores"), "[mean, standard deviation]"
+    columns = found.get("scores") if isinstance(found, dict) else None
+    if not isinstance(columns, dict) or not all(isinstance(column, dict) for column in columns.values()):
+        raise UsageError(f'--published {path} must hold {{"scores": {{learner: {{dataset: {wanted}}}}}}}')
+    for learner, column in columns.items():
+        for dataset, entry in column.items():
+            if not isinstance(entry, list) or [isinstance(value, int | float) for value in entry] != [
+                True,
+                True,
+            ]:
+                raise UsageError(
+                    f"--published {path}: {learner} on {dataset} is {entry!r}, and must be {wanted}"
+                )
+    return columns
+
+
+def read_json(path: Path, option: str, wanted: str) -> Any:
+    """What a file named on the command line holds. Raises UsageError where it cannot be read."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"--known {path} cannot be read ({error.strerror}); name a learners.json") from error
+        raise UsageError(f"{option} {path} cannot be read ({error.strerror}); name {wanted}") from error
     except ValueError as error:
-        raise UsageError(f"--known {path} is not valid JSON ({error}); name a learners.json") from error
+        raise UsageError(f"{option} {path} is not valid JSON ({error}); name {wanted}") from error
 
 
-def together(*tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def together(*tables: Cells) -> dict[str, dict[str, Any]]:
     """The cells of all tables, the later ones' where two have the same."""
     cells: dict[str, dict[str, Any]] = {}
     for table in tables:
@@ -146,16 +176,20 @@ def algorithm_of(learner: str) -> str:
     return "bc" if learner == TEN_PERCENT else learner
 
 
-def table(cells: Mapping[str, Mapping[str, Any]], datasets: Iterable[str]) -> str:
-    """Interquartile means of normalised scores with their intervals, a row a dataset."""
+def table(cells: Cells, datasets: Iterable[str], published: Published = MappingProxyType({})) -> str:
+    """Interquartile means of normalised scores with their intervals, a row a dataset, the published ones below it."""
     lines = [f"| dataset | {' | '.join(cells)} |", "| --- |" + " ---: |" * len(cells)]
     for dataset in datasets:
         words = [score(cells[learner].get(dataset)) for learner in cells]
         lines.append(f"| {dataset} | {' | '.join(words)} |")
+        others = [published.get(learner, {}).get(dataset) for learner in cells]
+        if any(others):
+            words = ["" if entry is None else f"{entry[0]:.1f} ± {entry[1]:.1f}" for entry in others]
+            lines.append(f"| *published* | {' | '.join(words)} |")
     return "\n".join(lines) + "\n"
 
 
-def score(summary: dict[str, Any] | None) -> str:
+def score(summary: Mapping[str, Any] | None) -> str:
     """ "44.1 [43.0, 45.2]", or nothing where there is no run."""
     if summary is None:
         return ""

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from langevin.errors import UsageError
 from langevin.experiments import learner_table
 from langevin.experiments.learner_table import DATASETS, LearnerTable, score
+from langevin.report.learner_scores import learner_scores
 
 
 def summary(value, steps=5):
@@ -112,6 +114,61 @@ def test_a_known_table_that_cannot_be_read_is_refused_before_any_training(tmp_pa
     with pytest.raises(UsageError, match=words):
         LearnerTable(out=tmp_path / "out", known=path).run()
     assert not (tmp_path / "out").exists()
+
+
+def published(folder, scores):
+    path = folder / "published.json"
+    path.write_text(json.dumps({"scores": scores}))
+    return path
+
+
+def test_what_others_report_stands_below_the_dataset(tmp_path):
+    write(tmp_path / "bc" / "hopper" / "medium-v0", 2.0)
+    write(tmp_path / "iql" / "hopper" / "medium-v0", 3.0)
+    write(tmp_path / "bc" / "hopper" / "random-v0", 1.0)
+    path = published(
+        tmp_path, {"iql": {"hopper/medium-v0": [67.53, 3.78]}, "dt": {"hopper/random-v0": [1, 1]}}
+    )
+    LearnerTable(("bc",), ("hopper/medium-v0",), steps=5, out=tmp_path, published=path).run()
+    assert (tmp_path / "learners.md").read_text().splitlines()[2:] == [
+        "| hopper/random-v0 | 1.0 [0.0, 2.0] |  |",
+        "| hopper/medium-v0 | 2.0 [1.0, 3.0] | 3.0 [2.0, 4.0] |",
+        "| *published* |  | 67.5 ± 3.8 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"iql": {}}, r'must hold \{"scores": \{learner'),
+        ({"scores": {"iql": [1, 2]}}, r'must hold \{"scores": \{learner'),
+        (
+            {"scores": {"iql": {"hopper/medium-v0": 3.0}}},
+            r"iql on hopper/medium-v0 is 3.0, and must be \[mean",
+        ),
+    ],
+)
+def test_what_is_no_file_of_published_scores_is_refused_before_any_training(tmp_path, found, words):
+    path = tmp_path / "published.json"
+    path.write_text(json.dumps(found))
+    with pytest.raises(UsageError, match=words):
+        LearnerTable(out=tmp_path / "out", published=path).run()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_picture_has_a_mark_for_each_score_and_a_hollow_one_for_each_published(tmp_path):
+    cells = {"bc": {"hopper/medium-v0": summary(2.0), "pointmaze/umaze-v0": summary(9.0)}, "iql": {}}
+    figure = learner_scores(
+        cells, ["hopper/medium-v0", "pointmaze/umaze-v0"], {"iql": {"hopper/medium-v0": (67.5, 4)}}
+    )
+    hopper, maze = figure.axes
+    drawn = [
+        [(np.asarray(line.get_xdata()).tolist(), line.get_fillstyle()) for line in ax.lines]
+        for ax in (hopper, maze)
+    ]
+    assert drawn[0] == [([2.0], "full"), ([1.0, 3.0], "full"), ([67.5], "none")]
+    assert drawn[1] == [([9.0], "full"), ([8.0, 10.0], "full")]
+    assert [label.get_text() for label in maze.get_yticklabels()] == ["umaze"]
 
 
 def test_a_cell_that_is_not_there_is_empty():
