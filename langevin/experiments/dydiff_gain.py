@@ -12,7 +12,6 @@ of the learner, so an interval says how learners differ, not how world models do
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,8 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import tyro
 from jaxtyping import Array, Float, PRNGKeyArray
-from rich.console import Console
 
 from langevin.data.sampling import Transitions
 from langevin.data.sources import open_dataset
@@ -31,7 +28,8 @@ from langevin.dynamics.reward import RewardModel
 from langevin.envs.tasks import Task
 from langevin.errors import UsageError
 from langevin.evaluation.episodes import run_episodes
-from langevin.evaluation.scores import bootstrap_interval, score_summary
+from langevin.evaluation.scores import score_summary
+from langevin.experiments.gain_table import write_gains
 from langevin.experiments.oracle import simulator_world
 from langevin.experiments.runs import CHUNK_STEPS, EVALUATION_SEED, evaluator, one_seed, task_of
 from langevin.imagination.halting import fit_halt
@@ -43,7 +41,6 @@ from langevin.training.algorithms import dydiff
 from langevin.training.algorithms.registry import load_settings
 from langevin.training.algorithms.system import Results, System, system_of
 from langevin.training.compile_cache import enable_compile_cache
-from langevin.training.files import atomic_write
 from langevin.training.loop import train
 from langevin.training.results import TrainingResult
 from langevin.training.run_folder import read_summary, write_summary
@@ -164,7 +161,7 @@ class Gain:
                 "wall_seconds": trained.seconds,
             }
             write_summary(self.out / variant, summary)
-            results = self.write()
+            results = write_gains(self.out)
         return results
 
     def setup(self, progress: AbstractProgress) -> Setup:
@@ -217,26 +214,6 @@ class Gain:
             field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "out"
         }
 
-    def write(self) -> dict[str, Any]:
-        """Gather every variant that is finished in the folder into gain.json, and print the table of them."""
-        found = {path.parent.name: json.loads(path.read_text()) for path in self.out.glob("*/summary.json")}
-        order = {name: index for index, name in enumerate(("base", "oracle", "ensemble"))}
-        results = {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, 9), name))}
-        shares = oracle_shares(results)
-        table = {"results": results, "share_of_the_oracles_gain": shares}
-        atomic_write(self.out / "gain.json", json.dumps(table, indent=1) + "\n")
-        console = Console()
-        for name, summary in results.items():
-            score = summary["normalized_score"]
-            per_seed = " ".join(f"{value:.0f}" for value in score["per_seed"])
-            low, high = score["ci95"]
-            words = f"{name:<18} iqm {score['iqm']:6.1f} [{low:.1f}, {high:.1f}] seeds {per_seed}"
-            if name in shares:
-                low, high = shares[name]["ci95"]
-                words += f"; share of the oracle's gain {shares[name]['share']:.2f} [{low:.2f}, {high:.2f}]"
-            console.print(words, markup=False, highlight=False)
-        return results
-
 
 def reopened(folder: Path, variant: str) -> Gain:
     """The experiment that filled a folder, as a finished variant's summary has it."""
@@ -251,29 +228,6 @@ def trained_models(
     stages = [stage for stage in dydiff.stages(config, system) if stage.name != "policy"]
     trained = train(stages, data, (0,), folder, chunk_steps=CHUNK_STEPS, resume=True, progress=progress)
     return one_seed(trained.states, 0)
-
-
-def oracle_shares(results: dict[str, Any]) -> dict[str, Any]:
-    """(score - base) / (oracle - base) of the seeds' means, with a 95% bootstrap over the seeds of all three."""
-    if not {"base", "oracle"} <= results.keys():
-        return {}
-    scores = {name: np.asarray(row["normalized_score"]["per_seed"]) for name, row in results.items()}
-    base, oracle = scores["base"], scores["oracle"]
-
-    def share(stacked: np.ndarray) -> np.ndarray:
-        own, low, high = (
-            part.mean(axis=-1)
-            for part in np.split(stacked, [-base.size - oracle.size, -oracle.size], axis=-1)
-        )
-        return np.asarray((own - low) / (high - low))
-
-    return {
-        name: {
-            "share": float(share(np.concatenate([own, base, oracle]))),
-            "ci95": bootstrap_interval([own, base, oracle], share),
-        }
-        for name, own in scores.items() if name not in ("base", "oracle")
-    }  # fmt: skip
 
 
 if __name__ == "__main__":
