@@ -10,15 +10,13 @@ import numpy as np
 from langevin.envs.behaviour_policies import BehaviourPolicy, save_behaviour
 from langevin.envs.robot_datasets import episode_return
 from langevin.envs.tasks import Task
-from langevin.experiments.online import OnlineRun, OnlineTraining, train_online
+from langevin.experiments.online import OnlineRun, OnlineTraining, medium_return, train_online
 from langevin.policies.sac import SACState
 from langevin.progress import AbstractProgress
 from langevin.report.figures import save_figure
 from langevin.report.style import color, new_figure
 from langevin.training.files import atomic_write
 
-MEDIUM_SHARE = 1 / 3
-"""Of the expert reference's return: D4RL's *medium*."""
 LAST_EVALUATIONS = 3
 RETURN_EPISODES = 50
 
@@ -59,10 +57,10 @@ def train_behaviour(
     """
     assert task.robot is not None
     files = BehaviourFiles(folder, task.robot.name)
-    medium_return = MEDIUM_SHARE * task.expert_score
+    medium = medium_return(task)
 
     def look(run: OnlineRun, row: dict[str, float]) -> bool:
-        if row["return"] >= medium_return and not files.policy("medium").exists():
+        if row["return"] >= medium and not files.policy("medium").exists():
             keep(run, files.policy("medium"), "medium")
         recent = [entry["return"] for entry in run.log[-LAST_EVALUATIONS:]]
         return len(recent) == LAST_EVALUATIONS and float(np.mean(recent)) >= task.expert_score
@@ -70,14 +68,13 @@ def train_behaviour(
     run = train_online(settings, task, folder, resume=resume, progress=progress, on_evaluation=look)
     origin = keep(run, files.policy("expert"), "expert")
     draw_curve(folder, task, run.log)
-    medium = files.policy("medium")
     return {
         "task": task.id,
         "steps": run.steps,
         "updates": run.updates,
         "last_returns": [entry["return"] for entry in run.log[-LAST_EVALUATIONS:]],
         "expert": origin,
-        "files": [str(path) for path in (medium, files.policy("expert")) if path.exists()],
+        "files": [str(path) for path in (files.policy("medium"), files.policy("expert")) if path.exists()],
     }
 
 

@@ -1,5 +1,6 @@
 """Every dataset that can be made here, by its id."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from langevin.envs.robot_datasets import (
 )
 from langevin.envs.tasks import TASKS, Task, task_of_dataset
 from langevin.errors import UsageError, nearest
-from langevin.experiments.online import OnlineTraining, train_replay
+from langevin.experiments.online import OnlineTraining, medium_return, train_replay
 from langevin.experiments.runs import load_run, one_seed
 from langevin.policies.base import Policy, keeps_memory
 from langevin.progress import AbstractProgress, SilentProgress
@@ -29,6 +30,8 @@ from langevin.progress import AbstractProgress, SilentProgress
 DEFAULT_TRANSITIONS = 1_000_000
 TARGET_TRANSITIONS = 10_000
 """Of a target set: the off-dynamics planner's."""
+MOST_REPLAY_STEPS = 1_000_000
+"""SAC is medium after a tenth to a third of these, or something is wrong."""
 
 
 def makeable_datasets() -> dict[str, str]:
@@ -93,12 +96,14 @@ def make_dataset(
 def make_replay(
     dataset_id: str, task: Task, transitions: int | None, seed: int, progress: AbstractProgress
 ) -> Trajectories:
-    """The replay buffer of the training that led to the medium policy, made again: SAC is trained for as many steps.
+    """The replay buffer of a training like the one that led to the medium policy, up to where this one is medium too.
 
+    How soon that is, last bits of rounding decide: with another processor or version it is another training. With
+    `transitions` the buffer is as long as they say, whatever its policy has come to.
     A buffer of 16 environments as streams, one environment's after another's.
     """
     origin = behaviour_of(task, "medium").origin
-    steps = transitions or int(origin["steps"])
+    steps = transitions or MOST_REPLAY_STEPS
     settings = OnlineTraining(
         steps=steps,
         seed=seed,
@@ -106,12 +111,13 @@ def make_replay(
         updates_a_step=origin["updates_a_step"],
         capacity=steps + 1_000,  # a round may go a few steps further
     )
-    rows = train_replay(settings, task, progress)
-    metadata = {
-        **robot_metadata(dataset_id, task, seed),
-        "recipe": {"controller": "SAC in training", "until": "medium", "environment_steps": steps},
+    rows = train_replay(settings, task, progress, math.inf if transitions else medium_return(task))
+    recipe = {
+        "controller": "SAC in training",
+        "until": f"{transitions} transitions" if transitions else "medium",
+        "environment_steps": len(rows["rewards"]),
     }
-    return join_streams([rows], task, metadata)
+    return join_streams([rows], task, {**robot_metadata(dataset_id, task, seed), "recipe": recipe})
 
 
 def behaviour_actor(path: Path, task: Task) -> Actor:

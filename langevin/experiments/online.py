@@ -4,6 +4,7 @@ Many environments are stepped at once, on the host; the updates of one round are
 """
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -31,6 +32,13 @@ from langevin.training.files import atomic_folder, atomic_write, sync
 
 EVALUATION_SEED = 1_000_003
 EVALUATION_EPISODES = 10
+MEDIUM_SHARE = 1 / 3
+"""Of the expert reference's return: D4RL's *medium*."""
+
+
+def medium_return(task: Task) -> float:
+    """What the mode of a robot's policy must return to be *medium*."""
+    return MEDIUM_SHARE * task.expert_score
 
 
 @dataclass(frozen=True)
@@ -293,19 +301,31 @@ def train_online(
     return run
 
 
-def train_replay(settings: OnlineTraining, task: Task, progress: AbstractProgress) -> dict[str, np.ndarray]:
-    """Train for `settings.steps` with nothing evaluated or saved, and give the replay buffer as streams: one
-    environment's rows after another's, with the rows at which a stream ends.
+def train_replay(
+    settings: OnlineTraining, task: Task, progress: AbstractProgress, enough: float = math.inf
+) -> dict[str, np.ndarray]:
+    """Train until an evaluation of the mode returns `enough`, or for `settings.steps`, with nothing saved, and give the
+    replay buffer as streams: one environment's rows after another's, with the rows at which a stream ends.
 
     The updates equal those of `train_online` with the same settings; evaluations take no random number of theirs.
+    **Raises:** `LangevinError` when the steps are over before enough is returned.
     """
-    run = OnlineRun(settings, task, Path())
+    run, found = OnlineRun(settings, task, Path()), -math.inf
     with progress.track(settings.steps, f"SAC in {task.id}") as advance:
-        while run.steps < settings.steps:
+        while run.steps < settings.steps and found < enough:
             before = run.steps
             run.round()
-            advance(run.steps - before)
-    copies, rows = settings.copies, settings.steps // settings.copies
+            if enough < math.inf and run.steps // settings.evaluate_every > before // settings.evaluate_every:
+                found = run.evaluate()["return"]
+                advance(run.steps - before, f"returns {found:,.0f}, ends at {enough:,.0f}")
+            else:
+                advance(run.steps - before)
+    if found < enough < math.inf:
+        raise LangevinError(
+            f"SAC in {task.id} returned {found:,.0f} after {settings.steps:,} steps, and its replay buffer ends at "
+            f"{enough:,.0f}; try another --seed, or say with --transitions how long the buffer is to be"
+        )
+    copies, rows = settings.copies, min(run.steps, settings.steps) // settings.copies
     streams = {}
     for name in Replay.FIELDS:
         kept = getattr(run.replay, name)[: rows * copies]

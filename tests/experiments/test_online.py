@@ -1,12 +1,14 @@
 """SAC in the simulator: resumed it ends with the same bits, and its replay is the simulator's own account."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 from langevin.envs.stepping import make_simulator
 from langevin.envs.tasks import get_task
-from langevin.errors import UsageError
+from langevin.errors import LangevinError, UsageError
 from langevin.experiments.online import OnlineRun, OnlineTraining, Replay, train_online, train_replay
 from langevin.policies.sac import SAC
 from langevin.progress import SilentProgress
@@ -48,6 +50,22 @@ def test_the_replay_made_again_is_that_of_the_training(whole):
     for name in Replay.FIELDS:
         made = getattr(whole.replay, name)[:400].reshape(100, 4, -1)
         np.testing.assert_array_equal(streams[name].reshape(4, 100, -1), made.swapaxes(0, 1))
+
+
+def test_the_replay_ends_where_an_evaluation_returns_enough_and_is_the_trainings_up_to_there(whole):
+    """Evaluated every 100 steps, and any hopper returns more than 0: so after the first 100."""
+    streams = train_replay(replace(SETTINGS, evaluate_every=100), TASK, SilentProgress(), enough=0.0)
+    assert streams["stream_ends"].tolist() == [25, 50, 75, 100]
+    made = whole.replay.observations[:100].reshape(25, 4, -1)
+    np.testing.assert_array_equal(streams["observations"].reshape(4, 25, -1), made.swapaxes(0, 1))
+
+
+def test_a_training_that_never_returns_enough_says_what_it_came_to():
+    asked = replace(SETTINGS, evaluate_every=200)
+    with pytest.raises(
+        LangevinError, match=r"hopper returned \d+ after 400 steps, and its .* at 9,999; try another --seed"
+    ):
+        train_replay(asked, TASK, SilentProgress(), enough=9_999.0)
 
 
 def test_the_replay_is_what_the_simulator_did(whole):
