@@ -1,4 +1,4 @@
-"""Models whose answers are known: linear ensembles, and rewards made of a few lines."""
+"""Models whose answers are known: linear ensembles, rewards made of a few lines, and a policy of one action."""
 
 import equinox as eqx
 import jax
@@ -11,8 +11,21 @@ from langevin.dynamics.reward import RewardModel
 from langevin.dynamics.split import Scales
 from langevin.nets.ensemble import Ensemble
 from langevin.nets.mlp import MLP
+from langevin.policies.base import Policy
 
 UNIT = GaussianNormalizer(jnp.zeros(1), jnp.ones(1))
+
+
+class Constant(Policy):
+    """Always the same action."""
+
+    action: jax.Array
+
+    def start(self, batch_size):
+        return None
+
+    def act(self, observations, memory, *, key):
+        return jnp.broadcast_to(self.action, (observations.shape[0], *self.action.shape)), None
 
 
 def linear_ensemble(*laws, widest=1e3):

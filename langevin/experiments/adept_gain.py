@@ -17,6 +17,7 @@ import jax
 import tyro
 
 from langevin.data.sources import open_dataset
+from langevin.data.trajectories import Trajectories
 from langevin.errors import UsageError, nearest, require_at_least
 from langevin.evaluation.episodes import run_episodes
 from langevin.evaluation.scores import score_summary
@@ -77,14 +78,15 @@ class ADEPTGain:
                 raise UsageError(f"--variants {name} is none of them; {nearest(name, VARIANTS)}")
         trajectories = open_dataset(self.dataset)
         task = task_of(trajectories, self.dataset)
+        if not task.has_simulator:
+            raise UsageError(
+                f"{self.dataset} is of a system without a simulator here, which the oracle and the scores need"
+            )
         system = system_of(task, trajectories)
         results = {}
         for name in self.variants:
-            config = self.config(name)
             if not self.finished(name):
-                self.fill(
-                    name, self.stages(name, config, system), adept.prepare(config, trajectories), system
-                )
+                self.fill(name, trajectories, system)
             results = write_gains(self.out)
         return results
 
@@ -125,12 +127,13 @@ class ADEPTGain:
             name: list(value) if isinstance(value := getattr(self, name), tuple) else value for name in names
         }
 
-    def fill(self, variant: str, stages: list[Stage], data: adept.ADEPTData, system: System) -> None:
+    def fill(self, variant: str, trajectories: Trajectories, system: System) -> None:
         """Train one variant and evaluate its last policies."""
-        progress, epoch = BarProgress(), self.config(variant).epoch_steps
+        progress, config = BarProgress(), self.config(variant)
+        stages, epoch = self.stages(variant, config, system), config.epoch_steps
         trained = train(
-            stages, data, tuple(range(self.seeds)), self.out / variant, chunk_steps=epoch,
-            evaluate=evaluator(system.task, self.seeds),
+            stages, adept.prepare(config, trajectories), tuple(range(self.seeds)), self.out / variant,
+            chunk_steps=epoch, evaluate=evaluator(system.task, self.seeds),
             evaluate_every=max(self.steps // CURVE_POINTS // epoch, 1) * epoch, resume=True, progress=progress,
         )  # fmt: skip
         episodes = run_episodes(

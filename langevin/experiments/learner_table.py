@@ -60,6 +60,10 @@ class LearnerTable:
         """The summaries, by learner and dataset."""
         if self.seeds < 2:
             raise UsageError(f"--seeds must be at least 2, for an interval needs a spread; got {self.seeds}")
+        if not (self.learners and self.datasets):
+            raise UsageError(
+                "a table needs learners and datasets; name some, or leave the option out for all"
+            )
         for learner in self.learners:
             find_algorithm(algorithm_of(learner))
         known, published = known_cells(self.known), published_scores(self.published)
@@ -128,14 +132,18 @@ def published_scores(path: Path | None) -> Published:
         raise UsageError(f'--published {path} must hold {{"scores": {{learner: {{dataset: {wanted}}}}}}}')
     for learner, column in columns.items():
         for dataset, entry in column.items():
-            if not isinstance(entry, list) or [isinstance(value, int | float) for value in entry] != [
-                True,
-                True,
-            ]:
+            if not is_pair(entry):
                 raise UsageError(
                     f"--published {path}: {learner} on {dataset} is {entry!r}, and must be {wanted}"
                 )
     return columns
+
+
+def is_pair(entry: Any) -> bool:
+    """Whether something read from JSON is a list of two numbers."""
+    return (
+        isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, int | float) for part in entry)
+    )
 
 
 def read_json(path: Path, option: str, wanted: str) -> Any:

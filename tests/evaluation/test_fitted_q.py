@@ -10,22 +10,11 @@ from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.errors import UsageError
 from langevin.evaluation.fitted_q import FittedQ, fitted_q_values, init, loss, value_scale
-from langevin.policies.base import Policy, SystemSpec
+from langevin.policies.base import SystemSpec
+from tests.known_models import Constant
 from tests.policies import by_hand
 
 SPEC = SystemSpec(1, 1, -jnp.ones(1), jnp.ones(1), GaussianNormalizer(jnp.zeros(1), jnp.ones(1)))
-
-
-class Constant(Policy):
-    """Always the same action."""
-
-    action: jax.Array
-
-    def start(self, batch_size):
-        return None
-
-    def act(self, observations, memory, *, key):
-        return jnp.broadcast_to(self.action, (observations.shape[0], 1)), None
 
 
 class Remembering(Constant):

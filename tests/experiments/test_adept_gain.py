@@ -9,6 +9,7 @@ import pytest
 
 from langevin.envs.tasks import get_task
 from langevin.errors import UsageError
+from langevin.experiments import adept_gain
 from langevin.experiments.adept_gain import ABLATIONS, VARIANTS, ADEPTGain
 from langevin.training.algorithms import adept
 from langevin.training.algorithms.system import System
@@ -38,7 +39,6 @@ def test_each_variant_learns_the_world_that_its_name_says():
 
 def first_states(variant):
     """The shapes that the learner's stage begins with; the models before it are as they are first made."""
-
     data = adept.prepare(GAIN.config(variant), SYSTEM.blank_data(1_000))
 
     def begin(key):
@@ -78,6 +78,12 @@ def test_a_variant_of_another_budget_is_not_taken_for_this_one(tmp_path):
 def test_what_makes_no_comparison_is_refused_before_any_data_are_read(bad, words):
     with pytest.raises(UsageError, match=words):
         ADEPTGain("nowhere-v0", **bad).run()
+
+
+def test_logs_of_a_system_that_nobody_can_simulate_are_refused(monkeypatch):
+    monkeypatch.setattr(adept_gain, "open_dataset", lambda name: SYSTEM.blank_data(1_000))
+    with pytest.raises(UsageError, match="plant/logs-v0 is of a system without a simulator here"):
+        ADEPTGain("plant/logs-v0").run()
 
 
 def test_every_part_that_is_left_out_is_a_setting_of_adept():

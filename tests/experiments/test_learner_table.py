@@ -146,6 +146,7 @@ def test_what_others_report_stands_below_the_dataset(tmp_path):
             {"scores": {"iql": {"hopper/medium-v0": 3.0}}},
             r"iql on hopper/medium-v0 is 3.0, and must be \[mean",
         ),
+        ({"scores": {"iql": {"hopper/medium-v0": [3.0, "1"]}}}, r"is \[3.0, '1'\], and must be \[mean"),
     ],
 )
 def test_what_is_no_file_of_published_scores_is_refused_before_any_training(tmp_path, found, words):
@@ -180,7 +181,7 @@ def test_the_datasets_are_the_twelve_of_the_robots_and_three_mazes():
     assert len(set(DATASETS)) == 15
 
 
-@pytest.mark.parametrize("bad", [{"seeds": 1}, {"learners": ("nope",)}])
+@pytest.mark.parametrize("bad", [{"seeds": 1}, {"learners": ("nope",)}, {"learners": ()}, {"datasets": ()}])
 def test_what_makes_no_table_is_refused(bad, tmp_path):
     with pytest.raises(UsageError):
         LearnerTable(out=tmp_path, **bad).run()

@@ -6,19 +6,7 @@ import pytest
 
 from langevin.envs.tasks import get_task
 from langevin.experiments.off_policy import NEGLIGIBLE, steps_that_count, true_returns
-from langevin.policies.base import Policy
-
-
-class Resting(Policy):
-    """Never pushes."""
-
-    force: jnp.ndarray
-
-    def start(self, batch_size):
-        return None
-
-    def act(self, observations, memory, *, key):
-        return jnp.broadcast_to(self.force, (observations.shape[0], 2)), None
+from tests.known_models import Constant
 
 
 def test_a_ball_at_rest_at_its_goal_earns_for_ever_and_not_until_the_mazes_clock():
@@ -27,7 +15,7 @@ def test_a_ball_at_rest_at_its_goal_earns_for_ever_and_not_until_the_mazes_clock
     assert task.maze is not None
     goal = task.maze.goal
     starts = np.array([[*goal, 0, 0]], np.float32)
-    found = true_returns(Resting(jnp.zeros((2, 2))), task, starts, 0.99, seeds=2, episodes=3, seed=0)
+    found = true_returns(Constant(jnp.zeros((2, 2))), task, starts, 0.99, seeds=2, episodes=3, seed=0)
     np.testing.assert_allclose(found, 100, rtol=NEGLIGIBLE)
 
 
