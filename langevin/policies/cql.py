@@ -84,11 +84,15 @@ class CQL(Learner):
         the difference is a constant, which only the Lagrangian's gap would feel.
         """
         proposed, log_densities = self.proposals(actor, observations, next_observations, key=key)
-        count = proposed.shape[0]
-        repeated = jnp.tile(observations, (count, 1))
-        values = action_values(critics, repeated, proposed.reshape(-1, proposed.shape[-1]))
-        values = values.reshape(values.shape[0], count, -1)
-        return jax.nn.logsumexp(values - log_densities, axis=1)
+        repeated = jnp.tile(observations, (self.samples, 1))
+
+        def values(actions: Float[Array, "samples batch action"]) -> Float[Array, "critics samples batch"]:
+            found = action_values(critics, repeated, actions.reshape(-1, actions.shape[-1]))
+            return found.reshape(len(found), self.samples, -1)
+
+        # Proposal by proposal: what the critics keep for their gradient is smaller then, and nearer.
+        by_proposal = [values(actions) for actions in jnp.split(proposed, len(proposed) // self.samples)]
+        return jax.nn.logsumexp(jnp.concatenate(by_proposal, axis=1) - log_densities, axis=1)
 
     def proposals(
         self,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -38,10 +37,12 @@ def action_values(
 ) -> Float[Array, "critics batch"]:
     """Q_i(s, a) of every critic.
 
-    The map over critics is the outer one: with the rows outside, XLA transposes every layer's gradient.
+    Critic by critic and not as one batch of critics: on a CPU a product of a batch of matrices takes a seventh longer
+    than the same products one by one, which two cores can also share.
     """
     inputs = jnp.concatenate([observations, actions], axis=-1)
-    return eqx.filter_vmap(lambda critic: jax.vmap(critic)(inputs))(critics.networks)[..., 0]
+    values = [jax.vmap(critics.member(index))(inputs)[:, 0] for index in range(critics.members)]
+    return jnp.stack(values)
 
 
 def bellman_loss(
