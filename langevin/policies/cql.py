@@ -86,13 +86,14 @@ class CQL(Learner):
         proposed, log_densities = self.proposals(actor, observations, next_observations, key=key)
         repeated = jnp.tile(observations, (self.samples, 1))
 
-        def values(actions: Float[Array, "samples batch action"]) -> Float[Array, "critics samples batch"]:
+        def values_of(actions: Float[Array, "samples batch action"]) -> Float[Array, "critics samples batch"]:
             found = action_values(critics, repeated, actions.reshape(-1, actions.shape[-1]))
             return found.reshape(len(found), self.samples, -1)
 
         # Proposal by proposal: what the critics keep for their gradient is smaller then, and nearer.
-        by_proposal = [values(actions) for actions in jnp.split(proposed, len(proposed) // self.samples)]
-        return jax.nn.logsumexp(jnp.concatenate(by_proposal, axis=1) - log_densities, axis=1)
+        by_proposal = jnp.split(proposed, len(proposed) // self.samples)
+        values = jnp.concatenate([values_of(actions) for actions in by_proposal], axis=1)
+        return jax.nn.logsumexp(values - log_densities, axis=1)
 
     def proposals(
         self,
