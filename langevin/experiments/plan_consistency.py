@@ -109,7 +109,8 @@ class PlanConsistency:
                 f"{folder}: plans of {loaded.config.algorithm} in {loaded.system.task.id} are not rows of single steps "
                 "with their actions, so no simulator can replay them; choose diffuser, dmemm or off_dynamics on a robot"
             )
-        data = open_dataset(loaded.config.target_dataset or loaded.config.dataset)
+        source, target = loaded.config.dataset, loaded.config.target_dataset
+        data = open_dataset(target or source)
         chosen = np.random.default_rng(0).choice(data.transitions, self.plans, replace=False)
         starts = jnp.asarray(data.observations[chosen])
         change = data.next_observations - data.observations
@@ -123,11 +124,16 @@ class PlanConsistency:
                 advance(1)
         return {
             "run": str(folder),
-            "label": f"{loaded.config.algorithm}, {loaded.config.dataset}",
+            "label": line_label(loaded.config.algorithm, source, target),
             "plans": self.plans,
             "by_row": by_call[calls],
             "by_call": {str(stop): float(np.mean(errors)) for stop, errors in by_call.items()},
         }
+
+
+def line_label(algorithm: str, source: str, target: str | None) -> str:
+    """What a run is called in the table and the picture: its algorithm, and all that it learned from."""
+    return f"{algorithm}, {source} to {target}" if target else f"{algorithm}, {source}"
 
 
 def print_consistency(rows: list[dict[str, Any]], console: Console) -> None:

@@ -15,6 +15,7 @@ from langevin.evaluation.fidelity import simulate
 from langevin.experiments.plan_consistency import (
     PlanConsistency,
     consistency_figure,
+    line_label,
     stopped_after,
     transition_errors,
 )
@@ -50,6 +51,12 @@ def test_the_picture_has_a_line_for_every_run_in_both_panels():
     ]
     for ax in consistency_figure(rows).axes:
         assert {"one", "other"} <= {line.get_label() for line in ax.get_lines()}
+
+
+def test_a_fine_tuned_planner_has_another_name_than_the_one_it_began_as():
+    assert line_label("diffuser", "hopper/medium-v0", None) == "diffuser, hopper/medium-v0"
+    tuned = line_label("diffuser", "hopper/medium-v0", "hopper/leg_size/target-v0")
+    assert tuned == "diffuser, hopper/medium-v0 to hopper/leg_size/target-v0"
 
 
 def test_no_runs_are_refused():
