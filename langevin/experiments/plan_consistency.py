@@ -93,9 +93,11 @@ class PlanConsistency:
         if not self.run_folders:
             raise UsageError("name at least one finished run of a planner")
         self.out.mkdir(parents=True, exist_ok=True)
-        rows = [self.measured(folder) for folder in self.run_folders]
-        atomic_write(self.out / "consistency.json", json.dumps(rows, indent=1) + "\n")
-        save_png(consistency_figure(rows), self.out / "consistency.png")
+        rows = []
+        for folder in self.run_folders:
+            rows.append(self.measured(folder))
+            atomic_write(self.out / "consistency.json", json.dumps(rows, indent=1) + "\n")
+            save_png(consistency_figure(rows), self.out / "consistency.png")
         print_consistency(rows, Console())
         return {"runs": rows}
 

@@ -1,5 +1,8 @@
 """Plans replayed step by step: what the simulator did has no error, what it would not do has as much as it is off."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +60,19 @@ def test_a_fine_tuned_planner_has_another_name_than_the_one_it_began_as():
     assert line_label("diffuser", "hopper/medium-v0", None) == "diffuser, hopper/medium-v0"
     tuned = line_label("diffuser", "hopper/medium-v0", "hopper/leg_size/target-v0")
     assert tuned == "diffuser, hopper/medium-v0 to hopper/leg_size/target-v0"
+
+
+def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch):
+    def measured(self, folder):
+        if folder.name == "second":
+            raise KeyboardInterrupt
+        return {"label": folder.name, "by_row": [0.5], "by_call": {"1": 2.0}}
+
+    monkeypatch.setattr(PlanConsistency, "measured", measured)
+    with pytest.raises(KeyboardInterrupt):
+        PlanConsistency((Path("first"), Path("second")), out=tmp_path).run()
+    assert [row["label"] for row in json.loads((tmp_path / "consistency.json").read_text())] == ["first"]
+    assert (tmp_path / "consistency.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_no_runs_are_refused():
