@@ -91,9 +91,8 @@ class CQL(Learner):
             return found.reshape(len(found), self.samples, -1)
 
         # Proposal by proposal: what the critics keep for their gradient is smaller then, and nearer.
-        by_proposal = jnp.split(proposed, len(proposed) // self.samples)
-        values = jnp.concatenate([values_of(actions) for actions in by_proposal], axis=1)
-        return jax.nn.logsumexp(values - log_densities, axis=1)
+        values = jnp.stack([values_of(actions) for actions in proposed], axis=1)
+        return jax.nn.logsumexp(values - log_densities, axis=(1, 2))
 
     def proposals(
         self,
@@ -102,8 +101,8 @@ class CQL(Learner):
         next_observations: Float[Array, "batch observation"],
         *,
         key: PRNGKeyArray,
-    ) -> tuple[Float[Array, "proposals batch action"], Float[Array, "proposals batch"]]:
-        """Actions to push down, and the log density each was drawn with."""
+    ) -> tuple[Float[Array, "proposals samples batch action"], Float[Array, "proposals samples batch"]]:
+        """Actions to push down, of each of the three proposals, and the log density each was drawn with."""
         uniform_key, now_key, next_key = jax.random.split(key, 3)
         low, high = actor.action_low, actor.action_high
         shape = (self.samples, observations.shape[0], low.size)
@@ -116,9 +115,7 @@ class CQL(Learner):
 
         now, now_density = drawn(observations, now_key)
         after, after_density = drawn(next_observations, next_key)
-        return jnp.concatenate([uniform, now, after]), jnp.concatenate(
-            [uniform_density, now_density, after_density]
-        )
+        return jnp.stack([uniform, now, after]), jnp.stack([uniform_density, now_density, after_density])
 
     def critic_loss(
         self,

@@ -41,7 +41,9 @@ def soft_maximum(state, batch, rows):
     now, after = (
         state.base.normalizer.normalize(leaf[rows]) for leaf in (batch.observations, batch.next_observations)
     )
-    proposed = np.asarray(BASE.proposals(state.base.actor, now, after, key=KEY)[0], np.float64)
+    proposed = np.concatenate(
+        np.asarray(BASE.proposals(state.base.actor, now, after, key=KEY)[0], np.float64)
+    )
     x, y = (by_hand.standard(leaf)[rows] for leaf in (batch.observations, batch.next_observations))
     actor = state.base.actor
     densities = np.concatenate([
