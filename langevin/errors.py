@@ -19,6 +19,10 @@ class DatasetError(UsageError):
     """A dataset is malformed; the message names the field and the row."""
 
 
+class DivergedError(LangevinError):
+    """No seed of a training is left: every one came to numbers that are not finite."""
+
+
 class NoDensityError(LangevinError):
     """A deterministic policy was asked for the density of an action."""
 

@@ -5,7 +5,8 @@
 Every variant is the same learner at equal gradient steps, with as many rows imagined from states of the data every
 epoch and the same share of them in a batch. They differ in the world: none ("base"), an ensemble of single-step models
 ("ensemble"), the simulator ("oracle"), ADEPT's, and ADEPT's without one of its parts. World models are trained for each
-seed, so an interval is over all of it. A variant that is finished is kept and one that was stopped goes on.
+seed, so an interval is over all of it. A variant that is finished is kept, one that was stopped goes on, and one of
+which every seed diverged is said to have done so.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ import tyro
 
 from langevin.data.sources import open_dataset
 from langevin.data.trajectories import Trajectories
-from langevin.errors import UsageError, nearest, require_at_least
+from langevin.errors import DivergedError, UsageError, nearest, require_at_least
 from langevin.evaluation.episodes import run_episodes
 from langevin.evaluation.scores import score_summary
 from langevin.experiments.gain_table import write_gains
@@ -83,11 +84,14 @@ class ADEPTGain:
                 f"{self.dataset} is of a system without a simulator here, which the oracle and the scores need"
             )
         system = system_of(task, trajectories)
-        results = {}
+        results, diverged = {}, {}
         for name in self.variants:
-            if not self.finished(name):
-                self.fill(name, trajectories, system)
-            results = write_gains(self.out)
+            try:
+                if not self.finished(name):
+                    self.fill(name, trajectories, system)
+            except DivergedError as error:
+                diverged[name] = str(error)
+            results = write_gains(self.out, diverged)
         return results
 
     def config(self, variant: str) -> Any:

@@ -26,7 +26,7 @@ from langevin.data.sampling import Transitions
 from langevin.data.sources import open_dataset
 from langevin.dynamics.reward import RewardModel
 from langevin.envs.tasks import Task
-from langevin.errors import UsageError
+from langevin.errors import DivergedError, UsageError
 from langevin.evaluation.episodes import run_episodes
 from langevin.evaluation.scores import score_summary
 from langevin.experiments.gain_table import write_gains
@@ -144,25 +144,32 @@ class Gain:
         if self.seeds < 2:
             raise UsageError(f"--seeds must be at least 2, for an interval needs a spread; got {self.seeds}")
         progress = BarProgress()
-        setup, results = self.setup(progress), {}
+        setup, results, diverged = self.setup(progress), {}, {}
         for variant in self.names():
-            stage, trained = self.trained(variant, setup, progress)
-            episodes = run_episodes(
-                trained.policies([stage]),
-                setup.task,
-                seeds=self.seeds,
-                episodes=self.episodes,
-                seed=EVALUATION_SEED,
-            )
-            summary = {
-                "settings": self.settings(),
-                **score_summary(episodes.returns, setup.task),
-                "updates_per_second": trained.updates_per_second,
-                "wall_seconds": trained.seconds,
-            }
-            write_summary(self.out / variant, summary)
-            results = write_gains(self.out)
+            try:
+                self.fill(variant, setup, progress)
+            except DivergedError as error:
+                diverged[variant] = str(error)
+            results = write_gains(self.out, diverged)
         return results
+
+    def fill(self, variant: str, setup: Setup, progress: AbstractProgress) -> None:
+        """Train what is not yet trained of one variant and evaluate its last policies."""
+        stage, trained = self.trained(variant, setup, progress)
+        episodes = run_episodes(
+            trained.policies([stage]),
+            setup.task,
+            seeds=self.seeds,
+            episodes=self.episodes,
+            seed=EVALUATION_SEED,
+        )
+        summary = {
+            "settings": self.settings(),
+            **score_summary(episodes.returns, setup.task),
+            "updates_per_second": trained.updates_per_second,
+            "wall_seconds": trained.seconds,
+        }
+        write_summary(self.out / variant, summary)
 
     def setup(self, progress: AbstractProgress) -> Setup:
         """The data and the world models."""

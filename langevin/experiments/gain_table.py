@@ -1,6 +1,7 @@
 """What a learner gains from a world, beside what it gains from the true one: shares, and the table of a folder."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,22 @@ FIRST = ("base", "oracle", "ensemble")
 """Variants that every table begins with."""
 
 
-def write_gains(folder: Path) -> dict[str, Any]:
-    """Gather every variant that is finished in the folder into gain.json, and print the table of them."""
+def write_gains(folder: Path, diverged: Mapping[str, str]) -> dict[str, Any]:
+    """Gather every variant that is finished in the folder into gain.json, and print the table of them.
+
+    diverged: variants of which no seed came to an end, and the words that say so.
+    """
     found = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/summary.json")}
     order = {name: index for index, name in enumerate(FIRST)}
     results = {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, 9), name))}
     shares = oracle_shares(results)
-    table = {"results": results, "share_of_the_oracles_gain": shares}
+    table = {"results": results, "share_of_the_oracles_gain": shares, "diverged": dict(diverged)}
     atomic_write(folder / "gain.json", json.dumps(table, indent=1) + "\n")
     console = Console()
     for name, summary in results.items():
         console.print(line(name, summary, shares.get(name)), markup=False, highlight=False)
+    for name, words in diverged.items():
+        console.print(f"{name:<18} {words}", markup=False, highlight=False)
     return results
 
 

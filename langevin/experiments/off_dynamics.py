@@ -25,7 +25,7 @@ from rich.console import Console
 from langevin.data.sources import open_dataset
 from langevin.envs.shifts import PhysicsShift
 from langevin.envs.tasks import Task, get_task
-from langevin.errors import UsageError, nearest, require_at_least
+from langevin.errors import DivergedError, UsageError, nearest, require_at_least
 from langevin.evaluation.episodes import run_episodes
 from langevin.evaluation.scores import score_summary
 from langevin.experiments.runs import EVALUATION_SEED, LoadedRun, RunRequest, load_run, run, task_of
@@ -149,7 +149,7 @@ class OffDynamics:
         """A variant's score on the target and its returns by mass; or why there are none."""
         try:
             loaded = self.trained(variant, folder)
-        except UsageError as error:
+        except (UsageError, DivergedError) as error:
             return {"missing": str(error)}
         found: dict[str, Any] = {"steps": updates_of(loaded)} | self.evaluated(loaded.policies, target)
         if self.masses:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, PyTree
 
-from langevin.errors import LangevinError, UsageError
+from langevin.errors import DivergedError, UsageError
 from langevin.training.checkpoint import Checkpoints, Progress, load_state, read_progress
 from langevin.training.metrics import JsonLines, MetricsWriter
 from langevin.training.programs import StagePrograms
@@ -79,7 +79,7 @@ class RunRecord:
         """Raise when no seed is left to train."""
         if not self.alive.any():
             how = "; ".join(f"seed {seed}: {stop['reason']}" for seed, stop in self.progress.stopped.items())
-            raise LangevinError(
+            raise DivergedError(
                 f"every seed diverged ({how}); lower the learning rate or check the data's scale, "
                 "then start anew"
             )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from langevin.envs.tasks import get_task
-from langevin.errors import UsageError
+from langevin.errors import DivergedError, UsageError
 from langevin.experiments import adept_gain
 from langevin.experiments.adept_gain import ABLATIONS, VARIANTS, ADEPTGain
 from langevin.training.algorithms import adept
@@ -89,3 +89,24 @@ def test_logs_of_a_system_that_nobody_can_simulate_are_refused(monkeypatch):
 def test_every_part_that_is_left_out_is_a_setting_of_adept():
     for name in ABLATIONS:
         assert GAIN.config(name) != GAIN.config("adept") or name == "adept"
+
+
+def test_a_variant_that_diverged_is_said_and_does_not_cost_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(adept_gain, "open_dataset", lambda name: SYSTEM.blank_data(10))
+    monkeypatch.setattr(adept_gain, "task_of", lambda data, name: SYSTEM.task)
+    monkeypatch.setattr(adept_gain, "system_of", lambda task, data: SYSTEM)
+
+    def fill(self, variant, trajectories, system):
+        if variant == "unclipped":
+            raise DivergedError("every seed diverged (seed 0: critic/loss)")
+        (self.out / variant).mkdir()
+        scores = {"normalized_score": {"iqm": 5.0, "ci95": [4.0, 6.0], "per_seed": [4.0, 6.0]}}
+        (self.out / variant / "summary.json").write_text(json.dumps(scores))
+
+    monkeypatch.setattr(ADEPTGain, "fill", fill)
+    found = ADEPTGain("halfcheetah/random-v0", out=tmp_path, variants=("unclipped", "adept")).run()
+    assert list(found) == ["adept"]
+    assert json.loads((tmp_path / "gain.json").read_text())["diverged"] == {
+        "unclipped": "every seed diverged (seed 0: critic/loss)"
+    }
+    assert "every seed diverged (seed 0: critic/loss)" in capsys.readouterr().out

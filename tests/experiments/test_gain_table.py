@@ -51,7 +51,7 @@ def test_the_table_is_of_all_that_is_finished_in_the_folder_references_first(tmp
         score = {"iqm": value, "ci95": [value, value], "per_seed": [value, value]}
         (tmp_path / name / "summary.json").write_text(json.dumps({"normalized_score": score}))
     (tmp_path / "unfinished").mkdir()
-    assert list(write_gains(tmp_path)) == ["base", "oracle", "adept"]
+    assert list(write_gains(tmp_path, {})) == ["base", "oracle", "adept"]
     assert (
         json.loads((tmp_path / "gain.json").read_text())["share_of_the_oracles_gain"]["adept"]["share"] == 0.5
     )

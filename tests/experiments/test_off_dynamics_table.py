@@ -9,7 +9,7 @@ import pytest
 
 from langevin.envs.robot_model import robot_model
 from langevin.envs.tasks import TASKS, get_task
-from langevin.errors import UsageError
+from langevin.errors import DivergedError, UsageError
 from langevin.evaluation.workloads import noise
 from langevin.experiments.off_dynamics import (
     VARIANTS,
@@ -114,6 +114,15 @@ def test_rows_stay_in_the_table_that_were_evaluated_alike(asked, kept, tmp_path)
         {"r": row("R", 5.0, 2.0), "r_onehot": removed, "r_ds": {"label": "R+DS", "missing": "why"}}
     )
     assert list(OffDynamics(**(settings | asked)).kept()) == kept
+
+
+def test_a_variant_that_diverged_has_a_row_that_says_so(tmp_path, monkeypatch):
+    def trained(self, variant, folder):
+        raise DivergedError("every seed diverged (seed 0: planner/loss)")
+
+    monkeypatch.setattr(OffDynamics, "trained", trained)
+    found = OffDynamics("s", "t", tmp_path).row(VARIANTS["r"], tmp_path, TASKS["halfcheetah"], (1.0, 2.0))
+    assert found == {"missing": "every seed diverged (seed 0: planner/loss)"}
 
 
 SMALL = (

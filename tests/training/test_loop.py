@@ -7,7 +7,7 @@ import pytest
 from counting_stage import begin_epoch, counting, counting_data, update
 from toy_stages import toy_data, toy_stages
 
-from langevin.errors import LangevinError, UsageError
+from langevin.errors import DivergedError, LangevinError, UsageError
 from langevin.training.loop import train
 from langevin.training.metrics import MetricsWriter, read_metrics
 from langevin.training.stage import Stage
@@ -136,7 +136,7 @@ def test_when_every_seed_diverged_the_state_is_saved_and_the_run_fails(tmp_path)
 
     stages = [Stage("count", 40, counting().init, broken)]
     for resume in (False, True):
-        with pytest.raises(LangevinError, match=r"every seed diverged .*toy/loss is not finite"):
+        with pytest.raises(DivergedError, match=r"every seed diverged .*toy/loss is not finite"):
             train(
                 stages,
                 counting_data(),
