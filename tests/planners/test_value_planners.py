@@ -277,8 +277,8 @@ def test_diffuser_plans_to_a_goal_in_a_maze_and_by_value_elsewhere():
         ("diffuser", {"replan_every": 0}, "replan_every must be at least 1, got 0"),
         (
             "diffuser",
-            {"replan_every": 17},
-            "replan_every must be at most 16, the steps for which a plan of 16 rows",
+            {"replan_every": 9},
+            "replan_every must be at most 8, the steps for which a plan of 8 rows",
         ),
         ("diffuser", {"candidates": 0}, "candidates must be at least 1, got 0"),
         ("diffuser", {"planner.process": "edm"}, "set planner.process to ddpm, not edm"),
