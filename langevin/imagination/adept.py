@@ -15,8 +15,14 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from langevin.data.sampling import Transitions, sample_transitions
 from langevin.dynamics.step_diffusion import StepDiffusion, StepDiffusionState, StepDiffusionTraining
-from langevin.errors import UsageError, require_at_least, require_between
-from langevin.imagination.buffer import SyntheticBuffer, empty_buffer, mixed_batch
+from langevin.errors import UsageError, require_at_least
+from langevin.imagination.buffer import (
+    RealShare,
+    SyntheticBuffer,
+    empty_buffer,
+    mixed_batch,
+    require_real_share,
+)
 from langevin.imagination.experience import as_transitions, mean_reward
 from langevin.imagination.importance import effective_share, importance_weights, log_ratios
 from langevin.imagination.worlds import DynamicsWorld, Imagined, acting
@@ -82,10 +88,11 @@ class ADEPT(eqx.Module):
     """The add-on: a learner, how much it imagines, and how its world model follows it.
 
     rollouts: begun each epoch, each in any state of the dataset. rollout_steps: at most so many transitions of each
-    (H). capacity: rows of the synthetic buffer. real_share: share of REAL rows in a batch. refit_steps: gradient
-    steps of the world model each epoch; 0 leaves it as it was first trained. refit_batch_size: transitions of each
-    (B_m). importance_sampling: whether they are weighted. least_weight, most_weight: what a weight is clipped to,
-    before all are divided by their mean.
+    (H). capacity: rows of the synthetic buffer. real_share: share of REAL rows in a batch, or "union", Algorithm 1 to
+    the letter: as many as there are in dataset and buffer together. refit_steps: gradient steps of the world model
+    each epoch; 0 leaves it as it was first trained. refit_batch_size: transitions of each (B_m). importance_sampling:
+    whether they are weighted. least_weight, most_weight: what a weight is clipped to, before all are divided by their
+    mean.
     """
 
     learner: Learner
@@ -93,7 +100,7 @@ class ADEPT(eqx.Module):
     rollouts: int = eqx.field(static=True, default=100)
     rollout_steps: int = eqx.field(static=True, default=10)
     capacity: int = eqx.field(static=True, default=1_000_000)
-    real_share: float = eqx.field(static=True, default=0.5)
+    real_share: RealShare = eqx.field(static=True, default=0.5)
     batch_size: int = eqx.field(static=True, default=256)
     refit_steps: int = eqx.field(static=True, default=1)
     refit_batch_size: int = eqx.field(static=True, default=1024)
@@ -107,7 +114,7 @@ class ADEPT(eqx.Module):
             refit_batch_size=self.refit_batch_size,
         )  # fmt: skip
         require_at_least(0, refit_steps=self.refit_steps)
-        require_between(0, 1, real_share=self.real_share)
+        require_real_share(self.real_share)
         if not 0 < self.least_weight <= 1 <= self.most_weight:
             raise UsageError(
                 "least_weight and most_weight must enclose 1, the weight of a row that both policies would make, and "

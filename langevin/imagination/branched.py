@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from langevin.data.sampling import Transitions
-from langevin.errors import require_at_least, require_between
+from langevin.errors import require_at_least
+from langevin.imagination.buffer import RealShare, require_real_share
 from langevin.imagination.experience import (
     ImaginingState,
     as_transitions,
@@ -27,14 +28,15 @@ class BranchedRollouts(eqx.Module):
     """A learner, and how much it imagines.
 
     rollouts: begun each epoch (b), each in a state of the dataset. rollout_steps: transitions of each (h).
-    epochs_kept: epochs whose rows the buffer holds. real_share: share of REAL rows in a batch.
+    epochs_kept: epochs whose rows the buffer holds. real_share: share of REAL rows in a batch, or
+    "union", as many as there are.
     """
 
     learner: Learner
     rollouts: int = eqx.field(static=True, default=50_000)
     rollout_steps: int = eqx.field(static=True, default=5)
     epochs_kept: int = eqx.field(static=True, default=5)
-    real_share: float = eqx.field(static=True, default=0.05)
+    real_share: RealShare = eqx.field(static=True, default=0.05)
     batch_size: int = eqx.field(static=True, default=256)
 
     def __check_init__(self):
@@ -42,7 +44,7 @@ class BranchedRollouts(eqx.Module):
             1, rollouts=self.rollouts, rollout_steps=self.rollout_steps, epochs_kept=self.epochs_kept,
             batch_size=self.batch_size,
         )  # fmt: skip
-        require_between(0, 1, real_share=self.real_share)
+        require_real_share(self.real_share)
 
     @property
     def capacity(self) -> int:

@@ -1,12 +1,23 @@
 """A ring buffer of synthetic transitions that lives on the device: first in, first out."""
 
+from typing import Literal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from langevin.data.sampling import Transitions
-from langevin.errors import UsageError
+from langevin.errors import UsageError, require_between
+
+RealShare = float | Literal["union"]
+"""Share of real rows in a batch; "union": every row, logged or imagined, is drawn equally often."""
+
+
+def require_real_share(real_share: RealShare) -> None:
+    """Raises UsageError for a share that is not one."""
+    if real_share != "union":
+        require_between(0, 1, real_share=real_share)
 
 
 class SyntheticBuffer(eqx.Module):
@@ -55,15 +66,23 @@ def empty_buffer(capacity: int, observation_size: int, action_size: int) -> Synt
 
 
 def mixed_batch(
-    real: Transitions, synthetic: SyntheticBuffer, batch_size: int, real_share: float, *, key: PRNGKeyArray
+    real: Transitions,
+    synthetic: SyntheticBuffer,
+    batch_size: int,
+    real_share: RealShare,
+    *,
+    key: PRNGKeyArray,
 ) -> Transitions:
     """`real_share` of the batch from the dataset, the rest from the buffer; all real while it is empty.
 
-    DyDiff's Algorithm 1 has the share the wrong way round; its Section 5.4 means the share of *real* data.
+    DyDiff's Algorithm 1 has the share the wrong way round; its Section 5.4 means the share of *real* data. ADEPT's
+    Algorithm 1 names none and draws from the union of both.
     """
+    if real_share == "union":
+        return batch_of_union(real, synthetic, batch_size, key=key)
     real_key, synthetic_key = jax.random.split(key)
     real_rows = round(real_share * batch_size)
-    real_indices = jax.random.randint(real_key, (batch_size,), 0, real.rewards.shape[0])
+    real_indices = jax.random.randint(real_key, (batch_size,), 0, real.size)
     synthetic_indices = jax.random.randint(
         synthetic_key, (batch_size - real_rows,), 0, jnp.maximum(synthetic.filled, 1)
     )
@@ -76,6 +95,21 @@ def mixed_batch(
         return jnp.concatenate([drawn[:real_rows], imagined])
 
     return jax.tree.map(join, real, synthetic.rows)
+
+
+def batch_of_union(
+    real: Transitions, synthetic: SyntheticBuffer, batch_size: int, *, key: PRNGKeyArray
+) -> Transitions:
+    """Rows of dataset and buffer, each as likely as any other: what was imagined counts by how much of it there is."""
+    chosen = jax.random.randint(key, (batch_size,), 0, real.size + synthetic.filled)
+    is_real = chosen < real.size
+
+    def pick(real_leaf, synthetic_leaf):
+        logged = real_leaf[jnp.minimum(chosen, real.size - 1)]
+        imagined = synthetic_leaf[jnp.maximum(chosen - real.size, 0)]
+        return jnp.where(is_real.reshape(-1, *(1,) * (logged.ndim - 1)), logged, imagined)
+
+    return jax.tree.map(pick, real, synthetic.rows)
 
 
 def _like(flag: Bool[Array, ""], leaf: Array) -> Bool[Array, "..."]:

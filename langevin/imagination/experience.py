@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from langevin.data.sampling import Transitions
-from langevin.imagination.buffer import SyntheticBuffer, empty_buffer, mixed_batch
+from langevin.imagination.buffer import RealShare, SyntheticBuffer, empty_buffer, mixed_batch
 from langevin.imagination.worlds import Imagined
 from langevin.policies.base import Learner, Metrics, SystemSpec
 
@@ -31,12 +31,12 @@ def learn(
     state: ImaginingState,
     transitions: Transitions,
     batch_size: int,
-    real_share: float,
+    real_share: RealShare,
     *,
     step: Int[Array, ""],
     key: PRNGKeyArray,
 ) -> tuple[ImaginingState, Metrics]:
-    """One gradient step of the learner on a mixed batch, its real rows first."""
+    """One gradient step of the learner on a mixed batch, where their share is given its real rows first."""
     batch_key, update_key = jax.random.split(key)
     batch = mixed_batch(transitions, state.buffer, batch_size, real_share, key=batch_key)
     learned, metrics = learner.update(state.learner, batch, step=step, key=update_key)

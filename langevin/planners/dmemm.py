@@ -9,7 +9,6 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from langevin.data.sampling import WindowBatch
@@ -19,6 +18,7 @@ from langevin.errors import UsageError, require_at_least, require_between
 from langevin.nets.contextual_unet import ContextualUNet
 from langevin.planners.clean_estimates import EstimatorName, posterior_mean, proposition_1
 from langevin.planners.mechanism import Mechanism
+from langevin.planners.return_shares import ReturnsOf
 from langevin.planners.window_diffusion import (
     Chain,
     Examples,
@@ -26,27 +26,6 @@ from langevin.planners.window_diffusion import (
     WindowState,
     WindowTraining,
 )
-
-
-class RewardRange(eqx.Module):
-    """What a step can earn, by the data: returns are measured against it."""
-
-    shift: Float[Array, ""]
-    """Added to every reward, so that none is negative."""
-    highest: Float[Array, ""]
-    """r_max, after the shift."""
-
-    @staticmethod
-    def fit(rewards: Float[np.ndarray, " rows"]) -> "RewardRange":
-        """The range of these rewards."""
-        shift = max(0.0, -float(rewards.min()))
-        return RewardRange(jnp.float32(shift), jnp.float32(rewards.max() + shift))
-
-    def shares(self, batch: WindowBatch) -> Float[Array, " batch"]:
-        """sum_t r_t / (T_max r_max) of each window, in [0, 1]: a padded window earns nothing where it is not."""
-        earned = jnp.where(batch.mask, batch.rewards + self.shift, 0.0).sum(axis=1)
-        most = batch.mask.shape[1] * self.highest
-        return jnp.where(most > 0, earned / jnp.where(most > 0, most, 1.0), 0.0)
 
 
 class Noised(NamedTuple):
@@ -61,16 +40,19 @@ class Noised(NamedTuple):
 class DMEMMTraining(eqx.Module):
     """How DMEMM's diffusion model is trained. All weights at 0, and it is Diffuser on the same chain.
 
-    windows: the diffusion of windows. return_weights: whether windows count by their returns (Eq. 11). least_weight:
-    of a window that earned nothing. transition_weight, reward_weight: lambda_tr and lambda_rd (Eq. 12). estimator: of
-    the clean trajectory, "posterior_mean" or the paper's "proposition_1", which is biased and costs an evaluation for
-    each step of the chain. level_weights: whether an estimate counts by abar_k in Eqs. 9 and 10, for at high noise it
-    is a guess; the paper has no such weight. judged_share: of a batch's windows, those whose estimates the models
-    judge: a batch is drawn at random, so a part of it says the same of Eqs. 9 and 10 at less cost.
+    windows: the diffusion of windows. return_weights: whether windows count by their returns (Eq. 11). returns_of: the
+    window's own or its whole episode's, for the paper's "trajectory" may be either; short windows of one episode earn
+    all about the same. least_weight: of a window that earned nothing. transition_weight, reward_weight: lambda_tr and
+    lambda_rd (Eq. 12). estimator: of the clean trajectory, "posterior_mean" or the paper's "proposition_1", which is
+    biased and costs an evaluation for each step of the chain. level_weights: whether an estimate counts by abar_k in
+    Eqs. 9 and 10, for at high noise it is a guess; the paper has no such weight. judged_share: of a batch's windows,
+    those whose estimates the models judge: a batch is drawn at random, so a part of it says the same of Eqs. 9 and 10
+    at less cost.
     """
 
     windows: WindowTraining = WindowTraining(process="ddpm", chain=Chain(100, predicts="noise"))
     return_weights: bool = eqx.field(static=True, default=True)
+    returns_of: ReturnsOf = eqx.field(static=True, default="window")
     least_weight: float = eqx.field(static=True, default=0.05)
     transition_weight: float = eqx.field(static=True, default=0.1)
     reward_weight: float = eqx.field(static=True, default=0.05)
@@ -104,11 +86,9 @@ class DMEMMTraining(eqx.Module):
         """The chain that noises."""
         return self.windows.chain.ddpm()
 
-    def weights(self, batch: WindowBatch, rewards: RewardRange) -> Float[Array, " batch"]:
-        """Of each window's denoising error, by what it earned in all of its steps (Eq. 11)."""
-        if not self.return_weights:
-            return jnp.ones(batch.mask.shape[0])
-        return jnp.maximum(rewards.shares(batch), self.least_weight)
+    def weights(self, shares: Float[Array, " batch"]) -> Float[Array, " batch"]:
+        """Of each window's denoising error, by its share of what could have been earned (Eq. 11)."""
+        return jnp.maximum(shares, self.least_weight) if self.return_weights else jnp.ones_like(shares)
 
     def loss(
         self,

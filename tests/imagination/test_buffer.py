@@ -109,3 +109,20 @@ def test_a_batch_is_all_real_while_the_buffer_is_empty():
     assert drawn.min() >= 1
     assert drawn.max() <= 50
     assert eqx.tree_equal(batch, rows(drawn))
+
+
+def test_of_the_union_every_row_is_as_likely_as_any_other():
+    """Fifty logged and ten imagined rows: 200,000 draws of 1/60 each, within 5 standard deviations."""
+    drawn = np.asarray(mix(REAL, SYNTHETIC, 200_000, "union", key=jax.random.key(3)).rewards)
+    found, counts = np.unique(drawn, return_counts=True)
+    assert found.tolist() == [*range(1, 51), *range(101, 111)]
+    mean = 200_000 / 60
+    assert np.abs(counts - mean).max() < 5 * np.sqrt(mean)
+
+
+def test_of_the_union_rows_belong_together_and_are_real_while_the_buffer_is_empty():
+    batch = mix(REAL, SYNTHETIC, 256, "union", key=jax.random.key(4))
+    assert eqx.tree_equal(batch, rows(batch.rewards))
+    drawn = np.asarray(mix(REAL, empty_buffer(40, 2, 1), 256, "union", key=jax.random.key(5)).rewards)
+    assert drawn.min() >= 1
+    assert drawn.max() <= 50

@@ -12,7 +12,7 @@ from langevin.data.sampling import WindowBatch
 from langevin.diffusion.chain_sampler import ChainSampling
 from langevin.diffusion.training import DiffusionOptimizer
 from langevin.errors import UsageError
-from langevin.planners.dmemm import DMEMMTraining, RewardRange, predicted_returns, transition_errors
+from langevin.planners.dmemm import DMEMMTraining, predicted_returns, transition_errors
 from langevin.planners.dual_guidance import DualGuidance
 from langevin.planners.mechanism import Mechanism
 from langevin.planners.window_diffusion import Chain, Scale, WindowState, WindowTraining
@@ -149,7 +149,7 @@ def test_with_everything_off_the_loss_is_diffusers_on_the_same_chain(network, ba
     windows = dataclasses.replace(WINDOW_TRAINING, chain=Chain(10, predicts=predicts))
     plain = DMEMMTraining(windows, return_weights=False, transition_weight=0.0, reward_weight=0.0)
     nobody = Mechanism(None, None, MECHANISM.scale)
-    ones = plain.weights(batch, RewardRange(jnp.float32(0), jnp.float32(1)))
+    ones = plain.weights(jnp.linspace(0, 1, WINDOWS))
     found, parts = compiled(plain.loss)(network, batch, ones, nobody, key=KEY)
     expected = compiled(windows.loss)(network, MECHANISM.scale, batch, key=KEY)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -218,29 +218,11 @@ def test_proposition_1_enters_the_loss_as_its_estimates(network, batch):
     assert np.abs(np.asarray(unbiased) - np.asarray(estimates)).max() > 0.1
 
 
-def windows_earning(rewards, mask=None):
-    rewards = jnp.asarray(rewards, jnp.float32)
-    mask = jnp.ones(rewards.shape, bool) if mask is None else jnp.asarray(mask)
-    nothing = jnp.zeros((*rewards.shape, 1))
-    return WindowBatch(nothing, nothing, rewards, mask)
-
-
-def test_return_weights_by_hand():
-    """Rewards from -1 to 3: shifted by 1, so T_max r_max = 3 x 4. The padded window earns nothing after its end."""
-    span = RewardRange.fit(np.array([-1.0, 3.0, 0.5], np.float32))
-    mask = [[True] * 3, [True] * 3, [True, True, False], [True] * 3]
-    batch = windows_earning([[3, 3, 3], [-1, -1, -1], [3, 3, 3], [0, 1, -1]], mask)
-    np.testing.assert_allclose(TRAINING.weights(batch, span), [1, 0.05, 8 / 12, 3 / 12], rtol=1e-6)
-    np.testing.assert_allclose(
-        dataclasses.replace(TRAINING, return_weights=False).weights(batch, span), np.ones(4)
-    )
-
-
-def test_rewards_that_are_never_negative_are_not_shifted_and_nothing_earned_has_the_floor():
-    span = RewardRange.fit(np.array([1.0, 4.0], np.float32))
-    np.testing.assert_allclose(TRAINING.weights(windows_earning([[1, 1], [4, 2]]), span), [0.25, 0.75])
-    never = RewardRange.fit(np.zeros(3, np.float32))
-    np.testing.assert_allclose(TRAINING.weights(windows_earning([[0, 0]]), never), [0.05])
+def test_weights_are_shares_with_a_floor_or_all_one():
+    shares = jnp.array([1.0, 0.0, 0.04, 0.3])
+    np.testing.assert_allclose(TRAINING.weights(shares), [1, 0.05, 0.05, 0.3], rtol=1e-6)
+    unweighted = dataclasses.replace(TRAINING, return_weights=False)
+    np.testing.assert_allclose(unweighted.weights(shares), np.ones(4))
 
 
 @pytest.mark.parametrize(

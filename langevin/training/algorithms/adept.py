@@ -15,6 +15,7 @@ from langevin.data.trajectories import Trajectories
 from langevin.dynamics.split import SplitTransitions, split_transitions
 from langevin.dynamics.step_diffusion import StepDiffusionState, StepDiffusionTraining, one_step_errors
 from langevin.imagination.adept import ADEPT, StepDiffusionWorld
+from langevin.imagination.buffer import RealShare
 from langevin.imagination.importance import BORROWED_STD
 from langevin.imagination.rewards import RescaledRewards
 from langevin.policies.base import Learner, Policy
@@ -49,8 +50,8 @@ class ADEPTConfig:
     """At most so many transitions of a rollout (H)."""
     capacity: int
     """Rows of the synthetic buffer."""
-    real_share: float
-    """Share of real rows in a batch; 1 is the base learner alone."""
+    real_share: RealShare
+    """Share of real rows in a batch; 1 is the base learner alone, "union" as many as dataset and buffer have."""
     refit_steps: int
     """Gradient steps of the world model a round; 0 leaves it as it was first trained."""
     refit_batch_size: int

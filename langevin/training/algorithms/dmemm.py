@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from langevin.data.sampling import WindowBatch, Windows, sample_windows, windows_of
+from langevin.data.sampling import WindowBatch, Windows, windows_at, windows_of
 from langevin.data.strides import strided_transitions
 from langevin.data.trajectories import Trajectories
 from langevin.diffusion.chain_sampler import ChainSampler, ChainSampling
@@ -17,7 +17,7 @@ from langevin.dynamics.reward import RewardTraining
 from langevin.dynamics.split import SplitTransitions, split_transitions
 from langevin.errors import UsageError, require_at_least, require_between
 from langevin.planners.controllers import ControllerName
-from langevin.planners.dmemm import DMEMMTraining, RewardRange
+from langevin.planners.dmemm import DMEMMTraining
 from langevin.planners.dual_guidance import DualGuidance
 from langevin.planners.goal_planner import (
     PlannerPolicy,
@@ -29,6 +29,7 @@ from langevin.planners.goal_planner import (
 from langevin.planners.inverse import InverseTraining
 from langevin.planners.mechanism import Mechanism
 from langevin.planners.receding import RecedingPlanner
+from langevin.planners.return_shares import return_shares
 from langevin.planners.window_diffusion import Scale, WindowState, every_row
 from langevin.policies.base import Metrics, Policy
 from langevin.training.algorithms.mazes import STATE_SIZE, goal_of, require_fresh_plans
@@ -69,11 +70,11 @@ class DMEMMConfig:
 
 
 class DMEMMData(eqx.Module):
-    """What the stages draw from. split: transitions as far apart as the rows of a plan."""
+    """What the stages draw from. split: transitions as far apart as the rows of a plan. return_shares: Eq. 11's."""
 
     windows: Windows
     split: SplitTransitions
-    rewards: RewardRange
+    return_shares: Float[Array, " windows"]
 
 
 def prepare(config: DMEMMConfig, trajectories: Trajectories) -> DMEMMData:
@@ -85,11 +86,9 @@ def prepare(config: DMEMMConfig, trajectories: Trajectories) -> DMEMMData:
             next_observations=trajectories.next_observations[:, :STATE_SIZE],
         )
     transitions = strided_transitions(trajectories, config.planner.windows.stride)
-    return DMEMMData(
-        windows_of(trajectories, config.planner.windows.steps),
-        split_transitions(transitions),
-        RewardRange.fit(trajectories.rewards),
-    )
+    windows = windows_of(trajectories, config.planner.windows.steps)
+    shares = return_shares(trajectories, windows, config.planner.returns_of)
+    return DMEMMData(windows, split_transitions(transitions), jnp.asarray(shares))
 
 
 def stages(config: DMEMMConfig, system: System) -> list[Stage]:
@@ -161,12 +160,12 @@ def update_windows(
 ) -> tuple[WindowState, WindowBatch, Metrics]:
     """Draw a batch and take one gradient step; beside it the batch's rows at their stride."""
     batch_key, loss_key = jax.random.split(key)
-    windows = sample_windows(data.windows, training.windows.batch_size, key=batch_key)
-    batch = every_row(windows, training.windows.stride)
+    chosen = jax.random.randint(batch_key, (training.windows.batch_size,), 0, data.windows.size)
+    batch = every_row(windows_at(data.windows, chosen), training.windows.stride)
+    weights = training.weights(data.return_shares[chosen])
     state, metrics = training.update(
-        state, batch, training.weights(windows, data.rewards), mechanism_of(results, state.scale),
-        step=step, key=loss_key,
-    )  # fmt: skip
+        state, batch, weights, mechanism_of(results, state.scale), step=step, key=loss_key
+    )
     return state, batch, metrics
 
 
