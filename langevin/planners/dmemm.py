@@ -9,16 +9,18 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
-from langevin.data.sampling import WindowBatch
+from langevin.data.sampling import WindowBatch, Windows
+from langevin.data.trajectories import Trajectories
 from langevin.diffusion.edm import Network
 from langevin.diffusion.prediction import DDPM
 from langevin.errors import UsageError, require_at_least, require_between
 from langevin.nets.contextual_unet import ContextualUNet
 from langevin.planners.clean_estimates import EstimatorName, posterior_mean, proposition_1
 from langevin.planners.mechanism import Mechanism
-from langevin.planners.return_shares import ReturnsOf
+from langevin.planners.return_shares import ReturnsOf, return_shares
 from langevin.planners.window_diffusion import (
     Chain,
     Examples,
@@ -86,9 +88,17 @@ class DMEMMTraining(eqx.Module):
         """The chain that noises."""
         return self.windows.chain.ddpm()
 
-    def weights(self, shares: Float[Array, " batch"]) -> Float[Array, " batch"]:
-        """Of each window's denoising error, by its share of what could have been earned (Eq. 11)."""
-        return jnp.maximum(shares, self.least_weight) if self.return_weights else jnp.ones_like(shares)
+    def weights(self, trajectories: Trajectories, windows: Windows) -> Float32[np.ndarray, " windows"]:
+        """Of each window's denoising error, by its share of what could have been earned (Eq. 11).
+
+        Those of episodes are in proportion to their mean: where most episodes are short all shares are small, and
+        lambda_rd would outweigh what keeps plans like the data.
+        """
+        if not self.return_weights:
+            return np.ones(windows.size, np.float32)
+        shares = return_shares(trajectories, windows, self.returns_of)
+        weights = np.maximum(shares, np.float32(self.least_weight))
+        return weights / weights.mean() if self.returns_of == "episode" else weights
 
     def loss(
         self,

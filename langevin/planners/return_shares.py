@@ -1,4 +1,4 @@
-"""How much of what could have been earned was: the weights of DMEMM's windows (its Eq. 11)."""
+"""How much of what could have been earned was: what DMEMM's windows are weighed by (its Eq. 11)."""
 
 from typing import Literal
 

@@ -149,7 +149,7 @@ def test_with_everything_off_the_loss_is_diffusers_on_the_same_chain(network, ba
     windows = dataclasses.replace(WINDOW_TRAINING, chain=Chain(10, predicts=predicts))
     plain = DMEMMTraining(windows, return_weights=False, transition_weight=0.0, reward_weight=0.0)
     nobody = Mechanism(None, None, MECHANISM.scale)
-    ones = plain.weights(jnp.linspace(0, 1, WINDOWS))
+    ones = jnp.ones(WINDOWS)
     found, parts = compiled(plain.loss)(network, batch, ones, nobody, key=KEY)
     expected = compiled(windows.loss)(network, MECHANISM.scale, batch, key=KEY)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -216,13 +216,6 @@ def test_proposition_1_enters_the_loss_as_its_estimates(network, batch):
     )
     unbiased = compiled(TRAINING.estimates)(network, examples, noised)
     assert np.abs(np.asarray(unbiased) - np.asarray(estimates)).max() > 0.1
-
-
-def test_weights_are_shares_with_a_floor_or_all_one():
-    shares = jnp.array([1.0, 0.0, 0.04, 0.3])
-    np.testing.assert_allclose(TRAINING.weights(shares), [1, 0.05, 0.05, 0.3], rtol=1e-6)
-    unweighted = dataclasses.replace(TRAINING, return_weights=False)
-    np.testing.assert_allclose(unweighted.weights(shares), np.ones(4))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 
 from langevin.data.sampling import windows_of
 from langevin.data.trajectories import Trajectories
+from langevin.planners.dmemm import DMEMMTraining
 from langevin.planners.return_shares import return_shares
 
 
@@ -65,3 +66,27 @@ def test_a_million_rows_lose_nothing_to_rounding():
     shares = shares_of(rewards.tolist(), horizon=8, of="window")
     last = rewards[-8:].astype(np.float64).sum() / (8 * float(rewards.max()))
     assert shares[-1] == pytest.approx(last, rel=1e-6)
+
+
+def test_weights_are_shares_with_a_floor_those_of_episodes_in_proportion_to_their_mean():
+    """Two windows that earned 1 and 0.02 of what they could have; one of the episodes is half as long."""
+    trajectories = trajectories_earning([1.0, 1.0], [0.02, 0.02], [1.0])
+    windows = windows_of(trajectories, 2)
+
+    def weights(**settings) -> list[float]:
+        return DMEMMTraining(**settings).weights(trajectories, windows).tolist()
+
+    assert weights() == pytest.approx([1, 0.05, 0.5])
+    assert weights(least_weight=0.0) == pytest.approx([1, 0.02, 0.5])
+    assert weights(return_weights=False) == [1, 1, 1]
+    mean = (1 + 0.05 + 0.5) / 3
+    assert weights(returns_of="episode") == pytest.approx([1 / mean, 0.05 / mean, 0.5 / mean])
+
+
+def test_however_little_all_episodes_earn_their_weights_have_a_mean_of_one():
+    """Nineteen that fall in their first steps beside one that stands: shares of 0.08 on average."""
+    trajectories = trajectories_earning([1.0] * 100, *[[1.0] * 4] * 19)
+    windows = windows_of(trajectories, 2)
+    weights = DMEMMTraining(returns_of="episode", least_weight=0.0).weights(trajectories, windows)
+    assert weights.mean() == pytest.approx(1)
+    assert weights[0] / weights[-1] == pytest.approx(25)

@@ -29,7 +29,6 @@ from langevin.planners.goal_planner import (
 from langevin.planners.inverse import InverseTraining
 from langevin.planners.mechanism import Mechanism
 from langevin.planners.receding import RecedingPlanner
-from langevin.planners.return_shares import return_shares
 from langevin.planners.window_diffusion import Scale, WindowState, every_row
 from langevin.policies.base import Metrics, Policy
 from langevin.training.algorithms.mazes import STATE_SIZE, goal_of, require_fresh_plans
@@ -70,11 +69,11 @@ class DMEMMConfig:
 
 
 class DMEMMData(eqx.Module):
-    """What the stages draw from. split: transitions as far apart as the rows of a plan. return_shares: Eq. 11's."""
+    """What the stages draw from. split: transitions as far apart as the rows of a plan. weights: Eq. 11's."""
 
     windows: Windows
     split: SplitTransitions
-    return_shares: Float[Array, " windows"]
+    weights: Float[Array, " windows"]
 
 
 def prepare(config: DMEMMConfig, trajectories: Trajectories) -> DMEMMData:
@@ -87,8 +86,8 @@ def prepare(config: DMEMMConfig, trajectories: Trajectories) -> DMEMMData:
         )
     transitions = strided_transitions(trajectories, config.planner.windows.stride)
     windows = windows_of(trajectories, config.planner.windows.steps)
-    shares = return_shares(trajectories, windows, config.planner.returns_of)
-    return DMEMMData(windows, split_transitions(transitions), jnp.asarray(shares))
+    weights = config.planner.weights(trajectories, windows)
+    return DMEMMData(windows, split_transitions(transitions), jnp.asarray(weights))
 
 
 def stages(config: DMEMMConfig, system: System) -> list[Stage]:
@@ -162,9 +161,8 @@ def update_windows(
     batch_key, loss_key = jax.random.split(key)
     chosen = jax.random.randint(batch_key, (training.windows.batch_size,), 0, data.windows.size)
     batch = every_row(windows_at(data.windows, chosen), training.windows.stride)
-    weights = training.weights(data.return_shares[chosen])
     state, metrics = training.update(
-        state, batch, weights, mechanism_of(results, state.scale), step=step, key=loss_key
+        state, batch, data.weights[chosen], mechanism_of(results, state.scale), step=step, key=loss_key
     )
     return state, batch, metrics
 
