@@ -92,7 +92,7 @@ class DMEMMTraining(eqx.Module):
         """Of each window's denoising error, by its share of what could have been earned (Eq. 11).
 
         Those of episodes are in proportion to their mean: where most episodes are short all shares are small, and
-        lambda_rd would outweigh what keeps plans like the data.
+        lambda_tr and lambda_rd would weigh more by as much.
         """
         if not self.return_weights:
             return np.ones(windows.size, np.float32)
