@@ -98,7 +98,7 @@ class DMEMMTraining(eqx.Module):
             return np.ones(windows.size, np.float32)
         shares = return_shares(trajectories, windows, self.returns_of)
         weights = np.maximum(shares, np.float32(self.least_weight))
-        return weights / weights.mean() if self.returns_of == "episode" else weights
+        return weights / (weights.mean() or 1) if self.returns_of == "episode" else weights
 
     def loss(
         self,

@@ -142,8 +142,19 @@ def _converted(kind: Any, value: Any, where: str, key: str) -> Any:
         return None
     elif isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    expected = kind.__name__ if isinstance(kind, type) and not origin else str(kind)
-    raise _wrong_type(where, key, expected, value)
+    raise _wrong_type(where, key, _in_words(kind), value)
+
+
+def _in_words(kind: Any) -> str:
+    """An annotation as a person would read it: "float or union", "int or none"."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_in_words, arguments))
+    if origin is typing.Literal:
+        return " or ".join(map(str, arguments))
+    if kind is type(None):
+        return _NONE
+    return kind.__name__ if isinstance(kind, type) and not origin else str(kind)
 
 
 def _build(config_class: Any, values: Mapping[str, Any], where: str, prefix: str = "") -> Any:

@@ -90,3 +90,9 @@ def test_however_little_all_episodes_earn_their_weights_have_a_mean_of_one():
     weights = DMEMMTraining(returns_of="episode", least_weight=0.0).weights(trajectories, windows)
     assert weights.mean() == pytest.approx(1)
     assert weights[0] / weights[-1] == pytest.approx(25)
+
+
+def test_where_nothing_was_earned_and_there_is_no_floor_no_window_counts():
+    trajectories = trajectories_earning([0.0] * 3)
+    training = DMEMMTraining(returns_of="episode", least_weight=0.0)
+    assert training.weights(trajectories, windows_of(trajectories, 2)).tolist() == [0, 0]

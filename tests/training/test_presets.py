@@ -25,6 +25,7 @@ class ToyConfig:
     clip: bool = False
     bounds: tuple[float, float] = (-1.0, 1.0)
     base: BaseConfig = field(default_factory=lambda: BaseConfig(alpha=1.0))
+    share: float | Literal["union"] = 0.5
 
 
 PRESETS = """
@@ -79,8 +80,9 @@ def test_a_configuration_survives_toml():
         ({"steps": 1.5}, ["steps must be int, got 1.5 (float)"]),
         ({"steps": True}, ["steps must be int, got True (bool)"]),
         ({"learning_rate": "fast"}, ["learning_rate must be float, got 'fast' (str)"]),
-        ({"horizon": "long"}, ["horizon must be int | None, got 'long'"]),
+        ({"horizon": "long"}, ["horizon must be int or none, got 'long'"]),
         ({"filter": "max"}, ["filter must be one of hardmax, softmax, got 'max'"]),
+        ({"share": "most"}, ["share must be float or union, got 'most'"]),
         ({"bounds": [1.0]}, ["bounds must be tuple[float, float], got [1.0]"]),
         ({"base.widths": [1, "2"]}, ["base.widths[1] must be int, got '2'"]),
         ({"base": 3}, ["base must be a table, got 3"]),
