@@ -77,8 +77,8 @@ def program(config: dmemm.DMEMMConfig, changes: dict[str, Any], dataset: str, up
     results: dict[str, Any] = {}
     *models, planner = dmemm.stages(config, system)
     for stage in models:
-        assert stage.finish is not None
-        results[stage.name] = stage.finish(stage.init(data, results, key=jax.random.key(0)), data, results)
+        fresh = stage.init(data, results, key=jax.random.key(0))
+        results[stage.name] = stage.finish(fresh, data, results) if stage.finish else fresh
 
     one_seed = jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, results)
     programs = StagePrograms(planner, 0, data, one_seed, [0])

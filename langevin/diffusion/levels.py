@@ -66,6 +66,19 @@ def unmoved(mean: Float[Array, "horizon channels"], variance: Float[Array, ""], 
     return mean
 
 
+class InTurn(eqx.Module):
+    """Guides that each move what the one before has moved."""
+
+    guides: tuple[Guide, ...]
+
+    def __call__(
+        self, mean: Float[Array, "horizon channels"], variance: Float[Array, ""], time: Array
+    ) -> Float[Array, "horizon channels"]:
+        for guide in self.guides:
+            mean = guide(mean, variance, time)
+        return mean
+
+
 def clipped(denoiser: Denoiser, limit: float) -> Denoiser:
     """A denoiser whose every prediction lies in [-limit, limit]."""
     return lambda noisy, time: jnp.clip(denoiser(noisy, time), -limit, limit)

@@ -17,7 +17,7 @@ from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.errors import UsageError, require_between
 from langevin.nets.temporal_encoder import TemporalEncoder
 from langevin.nets.temporal_unet import require_channels
-from langevin.planners.window_diffusion import Examples, WindowState, WindowTraining, every_row
+from langevin.planners.window_diffusion import Examples, Scale, WindowState, WindowTraining, every_row
 from langevin.policies.base import Metrics
 
 
@@ -122,6 +122,13 @@ class ValueTraining(eqx.Module):
         return PlanValue(state.learned.average, ddpm.schedule, state.returns)
 
 
+class ScaledValue(eqx.Module):
+    """A value in training by itself, and the units of the windows that it is shown."""
+
+    value: ValueState
+    scale: Scale
+
+
 class ValuedState(eqx.Module):
     """A diffusion of windows and the value of windows, in training."""
 
@@ -134,12 +141,35 @@ def init_valued(
 ) -> ValuedState:
     """Fresh networks, and scales of the data."""
     window_key, value_key = jax.random.split(key)
+    windows = training.init(data.windows.observations, data.windows.actions, key=window_key)
+    return ValuedState(windows, init_value(training, value, data, key=value_key).value)
+
+
+def init_value(
+    training: WindowTraining, value: ValueTraining, data: ReturnWindows, *, key: PRNGKeyArray
+) -> ScaledValue:
+    """A fresh network for windows as these are diffused, and scales of the data."""
     observations, actions = data.windows.observations, data.windows.actions
     channels = observations.shape[-1] + training.plans_actions * actions.shape[-1]
-    return ValuedState(
-        training.init(observations, actions, key=window_key),
-        value.init(data.returns, training.horizon, channels, key=value_key),
-    )
+    fresh = value.init(data.returns, training.horizon, channels, key=key)
+    return ScaledValue(fresh, training.scale(observations, actions))
+
+
+def update_value(
+    training: WindowTraining,
+    value: ValueTraining,
+    state: ScaledValue,
+    data: ReturnWindows,
+    *,
+    step: Int[Array, ""],
+    key: PRNGKeyArray,
+) -> tuple[ScaledValue, Metrics]:
+    """Draw a batch of windows and take one gradient step on their value."""
+    batch_key, known_key, value_key = jax.random.split(key, 3)
+    batch, returns = sample_return_windows(data, training.batch_size, key=batch_key)
+    examples = training.examples(state.scale, every_row(batch, training.stride), key=known_key)
+    valued, loss = value.update(state.value, chain_of(training), examples, returns, step=step, key=value_key)
+    return ScaledValue(valued, state.scale), {"value/loss": loss}
 
 
 def update_valued(

@@ -251,8 +251,6 @@ class WindowTraining(eqx.Module):
         key: PRNGKeyArray,
     ) -> WindowState:
         """A fresh network, and scales fitted to the data."""
-        kind = GaussianNormalizer if self.normalizer == "gaussian" else MinMaxNormalizer
-        scale = Scale.fit(observations, actions, kind)
         size, action_size = observations.shape[-1], actions.shape[-1]
         channels = size + self.plans_actions * action_size
         conditions = size + 1 + (self.goal_size + 2 if self.goal_size else 0)
@@ -260,7 +258,14 @@ class WindowTraining(eqx.Module):
             channels + conditions, channels, self.contexts, self.width, self.multipliers,
             kernel=self.kernel, key=key,
         )  # fmt: skip
-        return WindowState(self.optimizer.init(network), scale)
+        return WindowState(self.optimizer.init(network), self.scale(observations, actions))
+
+    def scale(
+        self, observations: Float[Array, "rows observation"], actions: Float[Array, "rows action"]
+    ) -> Scale:
+        """The units of a plan's rows, fitted to the data."""
+        kind = GaussianNormalizer if self.normalizer == "gaussian" else MinMaxNormalizer
+        return Scale.fit(observations, actions, kind)
 
     def examples(self, scale: Scale, batch: WindowBatch, *, key: PRNGKeyArray) -> Examples:
         """Windows of raw rows as a loss takes them, each with a goal row of its own if there are goals."""

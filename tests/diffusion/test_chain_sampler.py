@@ -9,7 +9,7 @@ import pytest
 from langevin.diffusion.chain_sampler import ChainSampling
 from langevin.diffusion.constraints import unconstrained
 from langevin.diffusion.ddpm import cosine_schedule, linear_schedule
-from langevin.diffusion.levels import Levels
+from langevin.diffusion.levels import InTurn, Levels
 from langevin.errors import UsageError
 from tests.diffusion.gaussian import COVARIANCE, MEAN, exact_clean, exact_denoiser_of, exact_flow
 
@@ -29,21 +29,37 @@ def draw(sampling, count=20_000, guide=None, guess=None, schedule=CHAIN):
     return np.asarray(samples(jax.random.split(jax.random.key(0), count))).reshape(count, 4)
 
 
-def test_a_linear_reward_guides_samples_to_the_mean_moved_by_the_covariance():
-    """p(x) exp(b x) of a Gaussian is the one of mean m + C b, its covariance the same. At every level the exact
-    guide of a linear reward is the gradient of b E[x_0 | x_t], times the ancestral variance of the step."""
-    reward = jnp.array([[0.8, -0.5], [0.3, 1.0]])
+def exact_guide(reward):
+    """Of a linear reward, at every level."""
 
     def guide(mean, variance, step):
         kept = CHAIN.kept[step]
         expected = lambda noisy: (reward * exact_clean(noisy, jnp.sqrt(kept), jnp.sqrt(1 - kept))).sum()
         return mean + variance * jax.grad(expected)(mean)
 
+    return guide
+
+
+def test_a_linear_reward_guides_samples_to_the_mean_moved_by_the_covariance():
+    """p(x) exp(b x) of a Gaussian is the one of mean m + C b, its covariance the same. At every level the exact
+    guide of a linear reward is the gradient of b E[x_0 | x_t], times the ancestral variance of the step."""
+    reward = jnp.array([[0.8, -0.5], [0.3, 1.0]])
+
     moved = MEAN.reshape(-1) + COVARIANCE @ np.asarray(reward).reshape(-1)
-    found = draw(ChainSampling("ancestral", 200), guide=guide)
+    found = draw(ChainSampling("ancestral", 200), guide=exact_guide(reward))
     np.testing.assert_allclose(found.mean(0), moved, atol=0.02)
     free = draw(ChainSampling("ancestral", 200))
     np.testing.assert_allclose(np.cov(found.T), np.cov(free.T), atol=1e-4)
+
+
+def test_guides_in_turn_each_move_what_the_one_before_has_moved():
+    """Rewards b and c add up: guided by one after the other, samples come to where b + c leads."""
+    first, second = jnp.array([[0.8, -0.5], [0.0, 0.0]]), jnp.array([[0.0, 0.0], [0.3, 1.0]])
+    both = draw(ChainSampling("ancestral", 200), guide=InTurn((exact_guide(first), exact_guide(second))))
+    moved = MEAN.reshape(-1) + COVARIANCE @ np.asarray(first + second).reshape(-1)
+    np.testing.assert_allclose(both.mean(0), moved, atol=0.02)
+    doubled = InTurn((lambda mean, variance, step: mean + 1, lambda mean, variance, step: 2 * mean))
+    np.testing.assert_array_equal(doubled(jnp.ones((2, 2)), jnp.float32(1), jnp.int32(0)), 4.0)
 
 
 def test_the_variance_of_a_step_is_that_of_the_ancestral_chain():

@@ -16,11 +16,13 @@ from langevin.diffusion.samplers import Sampler
 from langevin.diffusion.training import DiffusionOptimizer
 from langevin.dynamics.inverse import InverseTraining
 from langevin.errors import UsageError
+from langevin.planners.dmemm import DMEMMTraining
+from langevin.planners.dual_guidance import DualGuidance
 from langevin.planners.plan_value import ValueTraining
 from langevin.planners.value_guidance import ValueGuidance
 from langevin.planners.window_diffusion import Chain, WindowTraining
 from langevin.policies.base import Policy
-from langevin.training.algorithms import decision_diffuser, diffuser, veteran
+from langevin.training.algorithms import decision_diffuser, diffuser, dmemm, veteran
 from langevin.training.algorithms.registry import ALGORITHMS, find_algorithm, label_of, load_settings
 from langevin.training.checkpoint import Checkpoints, Progress, load_state
 from langevin.training.presets import from_toml, to_toml
@@ -49,11 +51,17 @@ SETTINGS = {
         UPDATES, UPDATES, dataclasses.replace(STATES, stride=2), ChainSampling("ddim", 6), INVERSE,
         dataclasses.replace(VALUE, noised=False), candidates=16,
     ),
+    "dmemm": dmemm.DMEMMConfig(
+        steps=UPDATES, dynamics_steps=0, reward_steps=0, sampling=SAMPLING, guidance=DualGuidance(scale=0.0),
+        planner=DMEMMTraining(PLANNER, return_weights=False, transition_weight=0.0, reward_weight=0.0),
+        value=VALUE, value_guidance=ValueGuidance(scale=12.0, unguided_steps=1), replan_every=2,
+    ),
 }  # fmt: skip
 LOSSES = {
     "diffuser": ["planner/loss", "value/loss"],
     "decision_diffuser": ["planner/loss"],
     "veteran": ["planner/loss", "value/loss"],
+    "dmemm": ["planner/loss"],
 }
 PUSH = 0.3
 
@@ -136,6 +144,7 @@ def test_plans_are_driven_to_where_more_is_paid(trained):
         "diffuser": {"guidance": ValueGuidance(scale=0.0), "candidates": 1},
         "decision_diffuser": {"guidance": 0.0},
         "veteran": {"candidates": 1},
+        "dmemm": {"value_guidance": ValueGuidance(scale=0.0)},
     }
     came_to, without = (
         np.asarray(driven(policy, jax.random.key(0)))
@@ -147,10 +156,8 @@ def test_plans_are_driven_to_where_more_is_paid(trained):
     if name == "decision_diffuser":
         worst = driven(policy_of(trained, target_return=-1.0), jax.random.key(0))
         assert np.mean(worst) < -0.8
-    if name == "diffuser":
-        chosen = driven(
-            policy_of(trained, guidance=ValueGuidance(scale=0.0), candidates=16), jax.random.key(0)
-        )
+    if name in ("diffuser", "dmemm"):
+        chosen = driven(policy_of(trained, **least[name] | {"candidates": 16}), jax.random.key(0))
         assert np.mean(chosen) > without.mean() + 0.3, "the best of many plans is worth more than any one"
 
 
@@ -235,7 +242,7 @@ def test_presets_are_read_build_their_stages_and_survive_the_run_folder(name, pr
     for dataset in ("hopper/medium-v0", "halfcheetah/medium-v0", "pointmaze/umaze-v0", "tank/mine-v0"):
         settings = load_settings(name, None, preset, dataset, {})
         assert from_toml(type(settings), to_toml(settings)) == settings
-        if name != "diffuser" or "pointmaze" not in dataset:
+        if name not in ("diffuser", "dmemm") or "pointmaze" not in dataset:
             assert [stage.name for stage in ALGORITHMS[name].stages(settings, system)][-1] == "policy"
 
 
@@ -244,6 +251,7 @@ def test_names_in_tables():
         "Diffuser",
         "Decision Diffuser",
         "Diffusion Veteran-like",
+        "DMEMM",
     ]
     assert label_of("diffuser", None, "finetune") == "Diffuser + fine-tuned"
 

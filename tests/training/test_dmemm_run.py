@@ -27,10 +27,12 @@ SMALL = {
     "planner.windows.horizon": 6, "planner.windows.shortest": 2, "planner.windows.width": 8,
     "planner.windows.multipliers": [1], "planner.windows.kernel": 3, "planner.windows.batch_size": 8,
     "planner.windows.chain.steps": 8, "planner.windows.optimizer.learning_rate": 1e-2,
-    "planner.windows.optimizer.warmup_steps": 5, "sampling.steps": 3,
+    "planner.windows.optimizer.warmup_steps": 5, "sampling.steps": 3, "value.width": 8, "value.multipliers": [1],
+    "value.kernel": 3,
 }  # fmt: skip
 DATASETS = {"robot": "hopper/medium-v0", "maze": "pointmaze/umaze-v0"}
-OFF = {
+NO_VALUE = {"candidates": 1, "value_guidance.scale": 0.0}
+OFF = NO_VALUE | {
     "planner.return_weights": False, "planner.transition_weight": 0.0, "planner.reward_weight": 0.0,
     "guidance.scale": 0.0,
 }  # fmt: skip
@@ -76,7 +78,8 @@ def finished(request, tmp_path_factory):
 
 def test_its_stages_are_trained_and_come_back_from_disk(finished):
     kind, folder, stages, result = finished
-    assert [stage.name for stage in stages] == ["reward", "dynamics", "policy"]
+    asked = ["value"] if kind == "robot" else []
+    assert [stage.name for stage in stages] == ["reward", "dynamics", *asked, "policy"]
     config = settings(kind)
     blank = ALGORITHMS["dmemm"].prepare(config, LOGS[kind][1]().blank_data(1_000))
     again = load_results(folder, stages, blank, [0, 1])
@@ -150,9 +153,14 @@ def test_a_run_killed_while_the_planner_learns_ends_bit_identical(finished, tmp_
     ("more", "names"),
     [
         (OFF, ["policy"]),
-        ({"planner.transition_weight": 0.0}, ["reward", "dynamics", "policy"]),
-        ({"planner.transition_weight": 0.0, "guidance.transition_weight": 0.0}, ["reward", "policy"]),
-        ({"planner.reward_weight": 0.0, "guidance.reward_weight": 0.0}, ["dynamics", "policy"]),
+        (OFF | {"candidates": 2}, ["value", "policy"]),
+        (OFF | {"value_guidance.scale": 1.0}, ["value", "policy"]),
+        (NO_VALUE | {"planner.transition_weight": 0.0}, ["reward", "dynamics", "policy"]),
+        (
+            NO_VALUE | {"planner.transition_weight": 0.0, "guidance.transition_weight": 0.0},
+            ["reward", "policy"],
+        ),
+        (NO_VALUE | {"planner.reward_weight": 0.0, "guidance.reward_weight": 0.0}, ["dynamics", "policy"]),
         (OFF | {"guidance.scale": 0.1, "guidance.reward_weight": 0.0}, ["dynamics", "policy"]),
     ],
 )
@@ -191,6 +199,7 @@ def test_the_paper_preset_has_the_papers_numbers():
     weights = config.planner.transition_weight, config.planner.reward_weight, config.guidance.scale
     assert weights == (0.1, 0.05, 0.001)
     assert (config.planner.windows.chain.steps, config.sampling.steps) == (100, 100)
+    assert (config.candidates, config.value_guidance.scale) == (1, 0.0)
     assert label_of("dmemm", None) == "DMEMM"
 
 
@@ -210,6 +219,8 @@ def test_the_paper_preset_has_the_papers_numbers():
         ("maze", {"planner.windows.goal_size": 0}, "is held at its goal's position.*set it to 2"),
         ("maze", {"sampling.renewed_steps": 2}, "renewed_steps must be 0 with a goal"),
         ("maze", {"arrivals": 0}, "arrivals must be at least 1"),
+        ("maze", {"candidates": 8}, "candidates must be 1 and value_guidance.scale 0 with a goal"),
+        ("robot", {"candidates": 0}, "candidates must be at least 1, got 0"),
         ("maze", {"planner.windows.process": "edm"}, 'process must be "ddpm"'),
     ],
 )

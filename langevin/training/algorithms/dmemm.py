@@ -1,4 +1,4 @@
-"""DMEMM end to end: the reward model, the dynamics ensemble, and the planner that both shape and guide."""
+"""DMEMM end to end: the reward model, the dynamics ensemble, the planner that both shape and guide, and its value."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from langevin.data.return_windows import ReturnWindows, return_windows
 from langevin.data.sampling import WindowBatch, Windows, windows_at, windows_of
 from langevin.data.strides import strided_transitions
 from langevin.data.trajectories import Trajectories
 from langevin.diffusion.chain_sampler import ChainSampler, ChainSampling
+from langevin.diffusion.levels import Guide, InTurn
 from langevin.dynamics.ensemble_training import EnsembleTraining
 from langevin.dynamics.reward import RewardTraining
 from langevin.dynamics.split import SplitTransitions, split_transitions
@@ -28,12 +30,14 @@ from langevin.planners.goal_planner import (
 )
 from langevin.planners.inverse import InverseTraining
 from langevin.planners.mechanism import Mechanism
+from langevin.planners.plan_value import PlanValue, ValueTraining
 from langevin.planners.receding import RecedingPlanner
+from langevin.planners.value_guidance import ValueGuidance
 from langevin.planners.window_diffusion import Scale, WindowState, every_row
 from langevin.policies.base import Metrics, Policy
 from langevin.training.algorithms.mazes import STATE_SIZE, goal_of, require_fresh_plans
 from langevin.training.algorithms.model_based import dynamics_stage, reward_stage
-from langevin.training.algorithms.planning import paced_planner
+from langevin.training.algorithms.planning import paced_planner, value_stage
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
@@ -53,6 +57,12 @@ class DMEMMConfig:
     guidance: DualGuidance = DualGuidance()
     dynamics: EnsembleTraining = EnsembleTraining()
     reward: RewardTraining = RewardTraining()
+    value: ValueTraining = ValueTraining()
+    """Without a goal: what comes of a plan, if `candidates` or `value_guidance` ask."""
+    value_guidance: ValueGuidance = ValueGuidance(scale=0.0)
+    """Without a goal: how samples are drawn towards what is worth more, besides `guidance`."""
+    candidates: int = 1
+    """Without a goal: plans of which the one of greatest value is followed."""
     replan_every: int = 1
     """Environment steps between two plans; in a maze 0 plans once an episode."""
     controller: ControllerName = "waypoint"
@@ -63,31 +73,45 @@ class DMEMMConfig:
     """Of the maze's controller "inverse"."""
 
     def __post_init__(self):
-        require_at_least(1, arrivals=self.arrivals)
+        require_at_least(1, arrivals=self.arrivals, candidates=self.candidates)
         require_at_least(0, replan_every=self.replan_every)
         require_between(1, self.planner.windows.chain.steps, **{"sampling.steps": self.sampling.steps})
 
 
 class DMEMMData(eqx.Module):
-    """What the stages draw from. split: transitions as far apart as the rows of a plan. weights: Eq. 11's."""
+    """What the stages draw from. returns: of the rows, discounted, to the end of their episodes. split: transitions as
+    far apart as the rows of a plan. weights: Eq. 11's."""
 
     windows: Windows
+    returns: Float[Array, " rows"]
     split: SplitTransitions
     weights: Float[Array, " windows"]
 
+    @property
+    def return_windows(self) -> ReturnWindows:
+        """What the value learns from."""
+        return ReturnWindows(self.windows, self.returns)
+
 
 def prepare(config: DMEMMConfig, trajectories: Trajectories) -> DMEMMData:
-    """Windows as long as a plan lasts and transitions from row to row; of a maze without the goal that it may show."""
-    if config.planner.windows.goal_size:
+    """Windows as Diffuser's, as long as a plan lasts, and transitions from row to row.
+
+    Of a maze without the goal that it may show, all within an episode; of a robot from every row on, so that they show
+    how an episode ends.
+    """
+    discount, length = config.value.discount, config.planner.windows.steps
+    to_a_goal = config.planner.windows.goal_size > 0
+    if to_a_goal:
         trajectories = dataclasses.replace(
             trajectories,
             observations=trajectories.observations[:, :STATE_SIZE],
             next_observations=trajectories.next_observations[:, :STATE_SIZE],
         )
     transitions = strided_transitions(trajectories, config.planner.windows.stride)
-    windows = windows_of(trajectories, config.planner.windows.steps)
+    valued = return_windows(trajectories, length, discount)
+    windows = windows_of(trajectories, length) if to_a_goal else valued.windows
     weights = config.planner.weights(trajectories, windows)
-    return DMEMMData(windows, split_transitions(transitions), jnp.asarray(weights))
+    return DMEMMData(windows, valued.returns, split_transitions(transitions), jnp.asarray(weights))
 
 
 def stages(config: DMEMMConfig, system: System) -> list[Stage]:
@@ -99,6 +123,7 @@ def stages(config: DMEMMConfig, system: System) -> list[Stage]:
     asked = [
         reward_stage(config.reward, config.reward_steps) if asks_reward(config) else None,
         dynamics_stage(config.dynamics, config.dynamics_steps) if asks_dynamics(config) else None,
+        worth_stage(config) if asks_value(config) else None,
     ]
     planner = robot_stage(config, system) if system.task.maze is None else maze_stage(config, system)
     return [*filter(None, asked), planner]
@@ -114,12 +139,26 @@ def asks_dynamics(config: DMEMMConfig) -> bool:
     return bool(config.planner.transition_weight or config.guidance.scale * config.guidance.transition_weight)
 
 
+def asks_value(config: DMEMMConfig) -> bool:
+    """Whether anything asks what a plan is worth."""
+    return bool(config.candidates > 1 or config.value_guidance.scale)
+
+
+def worth_stage(config: DMEMMConfig) -> Stage:
+    """The value, which learns as long as the planner."""
+    return value_stage(config.planner.windows, config.value, config.steps, lambda data: data.return_windows)
+
+
 def require_fitting(config: DMEMMConfig, system: System) -> None:
     """Raises UsageError for a goal where the task has none or none where it has one, and for what needs the goal."""
     goal_size, task = config.planner.windows.goal_size, system.task
     if goal_size or task.maze is not None:
         goal_of(system, goal_size, "planner.windows.goal_size")
         require_fresh_plans(config.sampling)
+    if goal_size and asks_value(config):
+        raise UsageError(
+            "candidates must be 1 and value_guidance.scale 0 with a goal: plans to a goal are not chosen by value"
+        )
     if task.maze is None and config.replan_every < 1:
         raise UsageError(
             f"replan_every must be at least 1 for {task.id}, whose plans end before its episodes; "
@@ -142,9 +181,18 @@ def mechanism_of(results: Results, scale: Scale) -> Mechanism:
     return Mechanism(results.get("dynamics"), results.get("reward"), scale)
 
 
-def sampler_of(config: DMEMMConfig, results: Results, scale: Scale) -> ChainSampler:
-    """What draws plans, guided."""
-    guide = config.guidance.guide(mechanism_of(results, scale))
+def worth_of(config: DMEMMConfig, results: Results) -> PlanValue | None:
+    """The finished value; None where nothing asks for it."""
+    return config.value.finish(results["value"].value, config.planner.process) if asks_value(config) else None
+
+
+def sampler_of(
+    config: DMEMMConfig, results: Results, scale: Scale, worth: PlanValue | None = None
+) -> ChainSampler:
+    """What draws plans: by Eq. 13, and after it towards what is worth more."""
+    guide: Guide = config.guidance.guide(mechanism_of(results, scale))
+    if worth is not None and config.value_guidance.scale:
+        guide = InTurn((guide, config.value_guidance.guide(worth, scale.observation_size)))
     return config.sampling.sampler(config.planner.process.schedule, guide)
 
 
@@ -181,9 +229,11 @@ def robot_stage(config: DMEMMConfig, system: System) -> Stage:
         return state, metrics
 
     def policy(state: WindowState, results: Results) -> Policy:
+        worth = worth_of(config, results)
         return RecedingPlanner(
-            training.windows.finish(state), sampler_of(config, results, state.scale),
-            jnp.asarray(system.action_low), jnp.asarray(system.action_high), replan_every=config.replan_every,
+            training.windows.finish(state), sampler_of(config, results, state.scale, worth),
+            jnp.asarray(system.action_low), jnp.asarray(system.action_high), rank=worth,
+            candidates=config.candidates, replan_every=config.replan_every,
         )  # fmt: skip
 
     return Stage("policy", config.steps, init, update, policy=policy)

@@ -1,8 +1,11 @@
 """What the planners without a goal share: their data, their paces, and what a plan must last for."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from langevin.data.return_windows import ReturnWindows, jumps_of, return_windows
 from langevin.data.sampling import Transitions
@@ -10,9 +13,10 @@ from langevin.data.trajectories import Trajectories
 from langevin.diffusion.training import DiffusionOptimizer
 from langevin.dynamics.inverse import InverseTraining
 from langevin.errors import UsageError, require_at_least
-from langevin.planners.plan_value import ValueTraining
+from langevin.planners.plan_value import ScaledValue, ValueTraining, init_value, update_value
 from langevin.planners.window_diffusion import WindowTraining
 from langevin.training.algorithms.model_based import model_stage
+from langevin.training.algorithms.system import Results
 from langevin.training.stage import Stage
 
 
@@ -34,6 +38,21 @@ def prepare_states(planner: WindowTraining, discount: float, trajectories: Traje
 def inverse_stage(training: InverseTraining, steps: int) -> Stage:
     """The action that leads from a state to the one a row of a plan later."""
     return model_stage("inverse", training, steps, lambda data: data.jumps)
+
+
+def value_stage(
+    planner: WindowTraining, training: ValueTraining, steps: int, data_of: Callable[[Any], ReturnWindows]
+) -> Stage:
+    """What a plan is worth as the stage "value"; its learning rate decays over the stage."""
+    training = paced_value(training, steps)
+
+    def init(data: Any, results: Results, *, key: PRNGKeyArray) -> ScaledValue:
+        return init_value(planner, training, data_of(data), key=key)
+
+    def update(state: ScaledValue, data: Any, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray):
+        return update_value(planner, training, state, data_of(data), step=step, key=key)
+
+    return Stage("value", steps, init, update)
 
 
 def paced_planner(training: WindowTraining, updates: int) -> WindowTraining:
