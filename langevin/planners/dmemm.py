@@ -56,6 +56,7 @@ class DMEMMTraining(eqx.Module):
     return_weights: bool = eqx.field(static=True, default=True)
     returns_of: ReturnsOf = eqx.field(static=True, default="window")
     least_weight: float = eqx.field(static=True, default=0.05)
+    relative_weights: bool = eqx.field(static=True, default=False)
     transition_weight: float = eqx.field(static=True, default=0.1)
     reward_weight: float = eqx.field(static=True, default=0.05)
     estimator: EstimatorName = eqx.field(static=True, default="posterior_mean")
@@ -89,16 +90,12 @@ class DMEMMTraining(eqx.Module):
         return self.windows.chain.ddpm()
 
     def weights(self, trajectories: Trajectories, windows: Windows) -> Float32[np.ndarray, " windows"]:
-        """Of each window's denoising error, by its share of what could have been earned (Eq. 11).
-
-        Those of episodes are in proportion to their mean: where most episodes are short all shares are small, and
-        lambda_tr and lambda_rd would weigh more by as much.
-        """
+        """Of each window's denoising error, by its share of what could have been earned (Eq. 11)."""
         if not self.return_weights:
             return np.ones(windows.size, np.float32)
         shares = return_shares(trajectories, windows, self.returns_of)
         weights = np.maximum(shares, np.float32(self.least_weight))
-        return weights / (weights.mean() or 1) if self.returns_of == "episode" else weights
+        return weights / (weights.mean() or 1) if self.relative_weights else weights
 
     def loss(
         self,

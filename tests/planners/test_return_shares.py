@@ -68,7 +68,7 @@ def test_a_million_rows_lose_nothing_to_rounding():
     assert shares[-1] == pytest.approx(last, rel=1e-6)
 
 
-def test_weights_are_shares_with_a_floor_those_of_episodes_in_proportion_to_their_mean():
+def test_weights_are_shares_with_a_floor_as_they_are_or_in_proportion_to_their_mean():
     """Two windows that earned 1 and 0.02 of what they could have; one of the episodes is half as long."""
     trajectories = trajectories_earning([1.0, 1.0], [0.02, 0.02], [1.0])
     windows = windows_of(trajectories, 2)
@@ -79,20 +79,24 @@ def test_weights_are_shares_with_a_floor_those_of_episodes_in_proportion_to_thei
     assert weights() == pytest.approx([1, 0.05, 0.5])
     assert weights(least_weight=0.0) == pytest.approx([1, 0.02, 0.5])
     assert weights(return_weights=False) == [1, 1, 1]
+    assert weights(returns_of="episode") == pytest.approx([1, 0.05, 0.5])
     mean = (1 + 0.05 + 0.5) / 3
-    assert weights(returns_of="episode") == pytest.approx([1 / mean, 0.05 / mean, 0.5 / mean])
+    for of in ("window", "episode"):
+        relative = weights(returns_of=of, relative_weights=True)
+        assert relative == pytest.approx([1 / mean, 0.05 / mean, 0.5 / mean])
 
 
-def test_however_little_all_episodes_earn_their_weights_have_a_mean_of_one():
+def test_however_little_all_episodes_earn_their_relative_weights_have_a_mean_of_one():
     """Nineteen that fall in their first steps beside one that stands: shares of 0.08 on average."""
     trajectories = trajectories_earning([1.0] * 100, *[[1.0] * 4] * 19)
     windows = windows_of(trajectories, 2)
-    weights = DMEMMTraining(returns_of="episode", least_weight=0.0).weights(trajectories, windows)
+    training = DMEMMTraining(returns_of="episode", least_weight=0.0, relative_weights=True)
+    weights = training.weights(trajectories, windows)
     assert weights.mean() == pytest.approx(1)
     assert weights[0] / weights[-1] == pytest.approx(25)
 
 
 def test_where_nothing_was_earned_and_there_is_no_floor_no_window_counts():
     trajectories = trajectories_earning([0.0] * 3)
-    training = DMEMMTraining(returns_of="episode", least_weight=0.0)
+    training = DMEMMTraining(returns_of="episode", least_weight=0.0, relative_weights=True)
     assert training.weights(trajectories, windows_of(trajectories, 2)).tolist() == [0, 0]

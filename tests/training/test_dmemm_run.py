@@ -27,8 +27,8 @@ SMALL = {
     "planner.windows.horizon": 6, "planner.windows.shortest": 2, "planner.windows.width": 8,
     "planner.windows.multipliers": [1], "planner.windows.kernel": 3, "planner.windows.batch_size": 8,
     "planner.windows.chain.steps": 8, "planner.windows.optimizer.learning_rate": 1e-2,
-    "planner.windows.optimizer.warmup_steps": 5, "sampling.steps": 3, "guidance.scale": 0.001, "value.width": 8, "value.multipliers": [1],
-    "value.kernel": 3,
+    "planner.windows.optimizer.warmup_steps": 5, "sampling.steps": 3, "guidance.scale": 0.001,
+    "value.width": 8, "value.multipliers": [1], "value.kernel": 3,
 }  # fmt: skip
 DATASETS = {"robot": "hopper/medium-v0", "maze": "pointmaze/umaze-v0"}
 NO_VALUE = {"candidates": 1, "value_guidance.scale": 0.0}
