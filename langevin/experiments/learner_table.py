@@ -1,6 +1,9 @@
 """Every learner on every dataset at one budget: the table that the published orders are read against.
 
     python -m langevin.experiments.learner_table --learners bc td3bc iql --datasets hopper/medium-v0 --steps 100000
+    python -m langevin.experiments.learner_table --learners cql bcq mopo --datasets hopper/medium-v0 --steps None
+
+With `--steps None` each learner has its preset's budget, and the table a line a learner that says it.
 
 A run that is finished is kept and one that was stopped goes on. The table is of all that is finished in the folder, so
 that it can grow over days; with `--known learners.json` it has the cells of that file as well, and grows over machines;
@@ -41,8 +44,8 @@ class LearnerTable:
     """Algorithms; bc-10% clones the best tenth of the episodes."""
     datasets: tuple[str, ...] = DATASETS
     """Dataset ids."""
-    steps: int = 100_000
-    """Gradient steps of each."""
+    steps: int | None = 100_000
+    """Gradient steps of each; None: its preset's."""
     seeds: int = 3
     """Seeds of each: 0, 1, …"""
     episodes: int = 50
@@ -82,7 +85,8 @@ class LearnerTable:
         cells = together(known, finished(self.out))
         rows = in_order({dataset for column in cells.values() for dataset in column}, DATASETS)
         atomic_write(self.out / "learners.json", json.dumps(cells, indent=1) + "\n")
-        atomic_write(self.out / "learners.md", table(cells, rows, published))
+        words = by_learner(cells, rows) if self.steps is None else table(cells, rows, published)
+        atomic_write(self.out / "learners.md", words)
         save_png(learner_scores(cells, rows, published), self.out / "learners.png")
         return cells
 
@@ -97,7 +101,8 @@ class LearnerTable:
         if (folder / "summary.json").is_file():
             self.require_budget(read_summary(folder), f"{folder} holds a run")
             return
-        overrides: dict[str, Any] = {"steps": self.steps} | dict(map(parse_setting, self.set))
+        steps = {} if self.steps is None else {"steps": self.steps}
+        overrides: dict[str, Any] = steps | dict(map(parse_setting, self.set))
         if learner == TEN_PERCENT:
             overrides["best_share"] = 0.1
         request = RunRequest(
@@ -110,7 +115,7 @@ class LearnerTable:
         """Raises UsageError where a cell was measured at another budget."""
         budget = {"steps": self.steps, "seeds": list(range(self.seeds)), "episodes": self.episodes}
         for name, asked in budget.items():
-            if held[name] != asked:
+            if asked is not None and held[name] != asked:
                 raise UsageError(
                     f"{where} of {name} {held[name]}, and {asked} were asked for; "
                     "choose another --out for another budget, or leave out --known"
@@ -194,6 +199,20 @@ def table(cells: Cells, datasets: Iterable[str], published: Published = MappingP
         if any(others):
             words = ["" if entry is None else f"{entry[0]:.1f} ± {entry[1]:.1f}" for entry in others]
             lines.append(f"| *published* | {' | '.join(words)} |")
+    return "\n".join(lines) + "\n"
+
+
+def by_learner(cells: Cells, datasets: Iterable[str]) -> str:
+    """The same scores, a row a learner, with the gradient steps of each: for learners at budgets of their own."""
+    datasets = tuple(datasets)
+    lines = [
+        f"| learner | gradient steps | {' | '.join(datasets)} |",
+        "| --- |" + " ---: |" * (len(datasets) + 1),
+    ]
+    for learner, column in cells.items():
+        steps = ", ".join(f"{count:,}" for count in sorted({cell["steps"] for cell in column.values()}))
+        words = [score(column.get(dataset)) for dataset in datasets]
+        lines.append(f"| {learner} | {steps} | {' | '.join(words)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -71,6 +71,25 @@ def test_the_table_is_of_all_that_is_finished_in_the_order_of_the_defaults(tmp_p
     ]
 
 
+def test_without_steps_each_learner_has_its_presets_and_its_line_says_how_many(tmp_path, monkeypatch):
+    asked = []
+
+    def fake(request, progress):
+        asked.append(dict(request.overrides))
+        write(request.out, 4.0, steps=25_000)
+
+    monkeypatch.setattr(learner_table, "run", fake)
+    write(tmp_path / "bc" / "hopper" / "random-v0", 1.0, steps=7)
+    LearnerTable(("bc", "sac"), ("hopper/random-v0",), steps=None, out=tmp_path).run()
+    assert asked == [{}]
+    assert (tmp_path / "learners.md").read_text().splitlines() == [
+        "| learner | gradient steps | hopper/random-v0 |",
+        "| --- | ---: | ---: |",
+        "| bc | 7 | 1.0 [0.0, 2.0] |",
+        "| sac | 25,000 | 4.0 [3.0, 5.0] |",
+    ]
+
+
 def test_a_finished_run_at_another_budget_is_not_taken_for_this_one(tmp_path):
     write(tmp_path / "bc" / "hopper" / "random-v0", 1.0, steps=7)
     with pytest.raises(
