@@ -36,9 +36,8 @@ class RewardScaling:
         spread = float(returns.max() - returns.min())
         return 1.0 if self.return_range is None or spread == 0 else self.return_range / spread
 
-    def apply(self, trajectories: Trajectories) -> Trajectories:
-        """The data with other rewards."""
-        scale = self.scale(trajectories)
+    def apply(self, trajectories: Trajectories, scale: float) -> Trajectories:
+        """The data with other rewards, by the factor that these or other episodes have."""
         if scale == 1 and self.shift == 0:
             return trajectories
         return dataclasses.replace(

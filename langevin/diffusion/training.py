@@ -24,8 +24,9 @@ class DiffusionOptimizer(eqx.Module):
     """How the weights move.
 
     learning_rate: Adam's, after `warmup_steps` updates of linear ramp; with `decay_steps` it then falls along a
-    cosine to zero at that update, else it stays. average_decay: of the exponential average, per update; the
-    average starts short (the warm-up of EDM: decay = min(average_decay, (1 + step) / (10 + step))).
+    cosine to zero at that update (none: at the last of a training that has a number of them; 0: it stays).
+    average_decay: of the exponential average, per update; the average starts short (the warm-up of EDM: decay =
+    min(average_decay, (1 + step) / (10 + step))).
     """
 
     learning_rate: float = eqx.field(static=True, default=3e-4)
@@ -35,7 +36,7 @@ class DiffusionOptimizer(eqx.Module):
 
     def transformation(self) -> optax.GradientTransformation:
         """Adam with the schedule above."""
-        if self.decay_steps is None:
+        if not self.decay_steps:
             # Of no steps at all, optax's ramp never leaves its start, which is 0.
             ramp = optax.linear_schedule(0.0, self.learning_rate, self.warmup_steps)
             return optax.adam(ramp if self.warmup_steps else self.learning_rate)

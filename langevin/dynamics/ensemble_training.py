@@ -74,8 +74,8 @@ class EnsembleTraining(eqx.Module):
 
     members: networks trained, each from weights and on data of its own. elites: networks used, those of
     lowest held-out error. width, depth: units and number of hidden layers. learning_rate: Adam's.
-    decay_steps: updates over which it falls to 0 along a half cosine; None keeps it constant, as MBPO does,
-    which leaves a noise in the weights that shows in long rollouts. batch_size: rows for each member in an
+    decay_steps: updates over which it falls to 0 along a half cosine; None: over a stage of so many; 0: it stays, as
+    MBPO's does, which leaves a noise in the weights that shows in long rollouts. batch_size: rows for each member in an
     update. variance_weight: see `weighted_nll`; MBPO's loss is 0. weight_decay: of the first and of the last
     layer's weights, linear in between (MBPO's 2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4 lie about this line).
     bounds_weight: pressure on the bounds of the log-variance to close in. evaluate_every: updates between two
@@ -105,7 +105,7 @@ class EnsembleTraining(eqx.Module):
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """Adam; its steps are element by element, so members stay independent of one another."""
-        if self.decay_steps is None:
+        if not self.decay_steps:
             return optax.adam(self.learning_rate)
         return optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.decay_steps))
 

@@ -86,7 +86,14 @@ def fitted_q_values(
         for first in range(0, settings.steps, CHUNK):
             length = min(CHUNK, settings.steps - first)
             states = chunk(
-                settings, states, greedy, transitions, spec.observation_normalizer, keys, first, length
+                settings,
+                states,
+                greedy,
+                transitions,
+                spec.observation_normalizer,
+                keys,
+                jnp.int32(first),
+                length,
             )
             jax.block_until_ready(states)
             advance(length)

@@ -30,7 +30,7 @@ from langevin.imagination.rewards import RescaledRewards
 from langevin.progress import BarProgress
 from langevin.training.algorithms import adept
 from langevin.training.algorithms.model_based import ensemble_world, imagining_stage, single_step_stages
-from langevin.training.algorithms.offline import paced
+from langevin.training.algorithms.pace import paced
 from langevin.training.algorithms.registry import load_settings
 from langevin.training.algorithms.system import System, system_of
 from langevin.training.compile_cache import enable_compile_cache

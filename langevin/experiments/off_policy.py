@@ -33,9 +33,11 @@ def off_policy_report(
 ) -> dict[str, Any]:
     """Fitted-Q evaluation of every seed, from the dataset's own episode starts, and the true discounted return.
 
+    By the target's data where a run learned from two systems: it is the one that the policy is for.
+
     `true` and `error` are None for logs of a system without a simulator.
     """
-    data = open_dataset(loaded.config.dataset)
+    data = open_dataset(loaded.config.policy_dataset)
     transitions = transitions_of(data)
     starts = jnp.asarray(data.observations[data.episode_starts])
     values = fitted_q_values(

@@ -28,7 +28,8 @@ class DyDiff(eqx.Module):
     """The add-on: a learner, and how much it imagines.
 
     rollouts: trajectories an epoch (B_r). horizon: their states (L). keep_share: share of them kept (eta).
-    real_share: share of REAL rows in a batch (alpha). capacity: rows of the synthetic buffer.
+    real_share: share of REAL rows in a batch (alpha). capacity: rows of the synthetic buffer. stochastic: whether a
+    policy that can acts by samples in imagination; by its mode else.
     """
 
     learner: Learner
@@ -39,6 +40,7 @@ class DyDiff(eqx.Module):
     real_share: float = eqx.field(static=True, default=0.6)
     capacity: int = eqx.field(static=True, default=2_000_000)
     batch_size: int = eqx.field(static=True, default=256)
+    stochastic: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         require_at_least(1, rollouts=self.rollouts, batch_size=self.batch_size)
@@ -74,7 +76,8 @@ class DyDiff(eqx.Module):
         start_key, world_key, filter_key = jax.random.split(key, 3)
         rows = jax.random.randint(start_key, (self.rollouts,), 0, transitions.size)
         starts = transitions.observations[rows]
-        imagined = world.imagine(self.policy(state), starts, self.horizon, key=world_key)
+        policy = self.policy(state) if self.stochastic else self.policy(state).greedy()
+        imagined = world.imagine(policy, starts, self.horizon, key=world_key)
         kept = FILTERS[self.filter](imagined.scores, self.kept, key=filter_key)
         best = jax.tree.map(lambda leaf: leaf[kept], imagined)
         buffer = state.buffer.add(*as_transitions(best))

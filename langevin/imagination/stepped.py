@@ -21,7 +21,7 @@ class SteppedWorld(World):
 
     halt: where the data end. A transition that starts outside them is not shown, for nobody knows what happens there;
     one that leaves them is terminal and pays the worst reward. Neither ends the trajectory: its later states are
-    visited all the same.
+    visited all the same. What the system itself ends does: after a fall nothing is earned and nothing shown.
     """
 
     world: World
@@ -40,10 +40,10 @@ class SteppedWorld(World):
         arrivals = self.dynamics.predict(*rows, key=step_key)
         after, shape = arrivals.reshape(before.shape), found.rewards.shape
         ended = self.termination(*rows, arrivals).reshape(shape)
+        alive = jnp.cumsum(ended, axis=1) - ended == 0
         if self.halt is None:
-            steps = Steps(after, jnp.ones(shape, bool))
-            return Imagined(found.observations, found.actions, found.rewards, ended, steps)
-        steps = Steps(after, ~self.halt.outside(before))
+            return Imagined(found.observations, found.actions, found.rewards, ended, Steps(after, alive))
+        steps = Steps(after, alive & ~self.halt.outside(before))
         left = self.halt.outside(after)
         rewards = jnp.where(left, self.halt.reward, found.rewards)
         return Imagined(found.observations, found.actions, rewards, ended | left, steps)

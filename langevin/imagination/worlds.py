@@ -26,7 +26,8 @@ Termination = Callable[[Array, Array, Array], Bool[Array, "..."]]
 
 
 class Steps(eqx.Module):
-    """Transitions that stand alone: where each of them leads, and whether it starts where anything is known."""
+    """Transitions that stand alone: where each of them leads, and whether it starts where anything is known and before
+    the system ended the trajectory."""
 
     successors: Float[Array, "rollouts transitions observation"]
     known: Bool[Array, "rollouts transitions"]

@@ -42,8 +42,9 @@ class TrajectoryTransformer(eqx.Module):
     """How the model is built and trained.
 
     context: transitions of a sequence. layers, heads, width, dropout: of the transformer. batch_size: sequences a
-    gradient step. learning_rate: AdamW's after `warmup_steps` updates of linear ramp; with `decay_steps` it falls from
-    there by a cosine to a tenth at that update. weight_decay: AdamW's. gradient_clip: largest norm of a gradient.
+    gradient step. learning_rate: AdamW's after `warmup_steps` updates of linear ramp; with `decay_steps` (none: all of
+    a training's; 0: it stays) it falls from there by a cosine to a tenth at that update. weight_decay: AdamW's.
+    gradient_clip: largest norm of a gradient.
     """
 
     context: int = eqx.field(static=True, default=10)
@@ -54,7 +55,7 @@ class TrajectoryTransformer(eqx.Module):
     batch_size: int = eqx.field(static=True, default=256)
     learning_rate: float = eqx.field(static=True, default=6e-4)
     warmup_steps: int = eqx.field(static=True, default=2_000)
-    decay_steps: int = eqx.field(static=True, default=0)
+    decay_steps: int | None = eqx.field(static=True, default=None)
     weight_decay: float = eqx.field(static=True, default=0.1)
     gradient_clip: float = eqx.field(static=True, default=1.0)
 

@@ -15,10 +15,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from langevin.data.sampling import Transitions
 from langevin.nets.ensemble import Ensemble
 from langevin.policies.base import Learner, Metrics, SystemSpec
-from langevin.policies.critics import action_values
+from langevin.policies.critics import action_values, bellman_loss
 from langevin.policies.gaussian import GaussianPolicy, SquashedGaussianActor, sample_actions
 from langevin.policies.optimization import apply_gradient
-from langevin.policies.sac import SAC, SACState, soft_bellman_loss
+from langevin.policies.sac import SAC, SACState
 
 LARGEST_MULTIPLIER = 1e6
 
@@ -128,15 +128,17 @@ class CQL(Learner):
         *,
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, ""], Metrics]:
-        """SAC's loss + sum_i multiplier (weight penalty_i - gap) (Eqs. 4, 30)."""
+        """sum_i mean (Q_i - y)^2 + multiplier (weight penalty_i - gap) (Eqs. 4, 30).
+
+        Eq. 4 halves the squared error, the authors' code does not; its weights, which the presets have, go with that.
+        """
         next_observations = state.base.normalizer.normalize(batch.next_observations)
         penalties = self.weight * penalty(
             critics, state.base.actor, observations, next_observations, batch.actions, key=key
         )
-        loss, metrics = soft_bellman_loss(critics, batch, observations, targets)
-        if self.gap is not None:
-            penalties = penalties - self.gap
-        total = loss + (_multiplier(state.log_multiplier) * penalties).sum()
+        loss, metrics = bellman_loss(critics, batch, observations, targets)
+        excess = penalties if self.gap is None else penalties - self.gap
+        total = loss + (_multiplier(state.log_multiplier) * excess).sum()
         return total, metrics | {"critic/penalty": penalties.mean()}
 
     def update(
@@ -158,7 +160,8 @@ class CQL(Learner):
         base, actor_metrics = self.base.improve(state.base, gradient, observations, key=actor_key)
         log_multiplier, multiplier_optimizer = state.log_multiplier, state.multiplier_optimizer
         if self.gap is not None:
-            ascent = jax.grad(lambda log_multiplier: -_multiplier(log_multiplier) * metrics["critic/penalty"])
+            excess = metrics["critic/penalty"] - self.gap
+            ascent = jax.grad(lambda log_multiplier: -_multiplier(log_multiplier) * excess)
             log_multiplier, multiplier_optimizer = apply_gradient(
                 self.base.critic_optimizer, log_multiplier, ascent(log_multiplier), multiplier_optimizer
             )

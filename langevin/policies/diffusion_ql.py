@@ -20,7 +20,7 @@ from langevin.nets.ensemble import Ensemble
 from langevin.nets.mlp import MLP
 from langevin.policies.base import Learner, Metrics, Policy, SystemSpec
 from langevin.policies.critics import action_values, bellman_loss, make_critics
-from langevin.policies.optimization import apply_gradient, init_optimizer, move_towards
+from langevin.policies.optimization import apply_gradient, cosine_adam, init_optimizer, move_towards
 
 TIME_SIZE = 16
 
@@ -83,7 +83,7 @@ class DiffusionQL(Learner):
     ("full", the paper) or one denoising step from a noised logged action ("one_step", Kang et al. 2023, Eq. 9).
     diffusion_steps: N. average_rate, average_every, average_from: of the actor's running average. candidates: samples
     the policy chooses among, with probability exp(Q) (Appendix). gradient_clip: largest norm of actor and critic
-    gradients; none leaves them. decay_steps: updates over which both learning rates fall to 0; 0 keeps them.
+    gradients; none leaves them. decay_steps: updates over which both learning rates fall to 0, as IQL's.
     """
 
     q_weight: float = eqx.field(static=True, default=1.0)
@@ -97,22 +97,17 @@ class DiffusionQL(Learner):
     candidates: int = eqx.field(static=True, default=50)
     learning_rate: float = eqx.field(static=True, default=3e-4)
     gradient_clip: float | None = eqx.field(static=True, default=None)
-    decay_steps: int = eqx.field(static=True, default=0)
+    decay_steps: int | None = eqx.field(static=True, default=None)
     width: int = eqx.field(static=True, default=256)
     depth: int = eqx.field(static=True, default=3)
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """Adam with a cosine decay, after clipping."""
-        rate = (
-            optax.cosine_decay_schedule(self.learning_rate, self.decay_steps)
-            if self.decay_steps
-            else self.learning_rate
-        )
         clip = (
             optax.identity() if self.gradient_clip is None else optax.clip_by_global_norm(self.gradient_clip)
         )
-        return optax.chain(clip, optax.adam(rate))
+        return optax.chain(clip, cosine_adam(self.learning_rate, self.decay_steps))
 
     def init(self, spec: SystemSpec, *, key: PRNGKeyArray) -> DiffusionQLState:
         """Fresh networks; targets and average start equal to them."""

@@ -37,8 +37,9 @@ class IQL(Learner):
     """IQL with the official settings.
 
     expectile: tau of the value's loss. temperature: beta, how much an advantage counts; its weight is at most
-    largest_weight. decay_steps: updates over which the actor's learning rate falls to 0 by a cosine; 0 keeps it.
-    layer_norm: whether the hidden layers of value and critics are normalised; not the paper's.
+    largest_weight. decay_steps: updates over which the actor's learning rate falls to 0 by a cosine; none:
+    over all of a training's, and where nobody trains by a number of updates it stays, as with 0. layer_norm:
+    whether the hidden layers of value and critics are normalised; not the paper's.
     """
 
     expectile: float = eqx.field(static=True, default=0.7)
@@ -47,7 +48,7 @@ class IQL(Learner):
     discount: float = eqx.field(static=True, default=0.99)
     target_rate: float = eqx.field(static=True, default=0.005)
     learning_rate: float = eqx.field(static=True, default=3e-4)
-    decay_steps: int = eqx.field(static=True, default=0)
+    decay_steps: int | None = eqx.field(static=True, default=None)
     width: int = eqx.field(static=True, default=256)
     depth: int = eqx.field(static=True, default=2)
     layer_norm: bool = eqx.field(static=True, default=False)

@@ -10,9 +10,9 @@ from jaxtyping import Array, Float
 Module = TypeVar("Module")
 
 
-def cosine_adam(learning_rate: float, decay_steps: int) -> optax.GradientTransformation:
-    """Adam whose learning rate falls to 0 over `decay_steps` updates by a cosine; 0 keeps it as it is."""
-    if decay_steps == 0:
+def cosine_adam(learning_rate: float, decay_steps: int | None) -> optax.GradientTransformation:
+    """Adam whose learning rate falls to 0 over `decay_steps` updates by a cosine; 0 or none keeps it as it is."""
+    if not decay_steps:
         return optax.adam(learning_rate)
     return optax.adam(optax.cosine_decay_schedule(learning_rate, decay_steps))
 

@@ -113,7 +113,7 @@ class SAC(Learner):
     def update(
         self, state: SACState, batch: Transitions, *, step: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[SACState, Metrics]:
-        """One step of critics, actor, temperature and targets, each with what the others were before."""
+        """One step of critics, then of the actor against them, of the temperature and of the targets."""
         target_key, actor_key = jax.random.split(key)
         observations = state.normalizer.normalize(batch.observations)
         targets = jax.lax.stop_gradient(self.targets(state, batch, key=target_key))

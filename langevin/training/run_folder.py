@@ -83,6 +83,11 @@ class RunConfig:
     commit: str | None = field(default_factory=source_commit)
     machine: str = field(default_factory=machine_words)
 
+    @property
+    def policy_dataset(self) -> str:
+        """The dataset of the system that the policy is for."""
+        return self.target_dataset or self.dataset
+
 
 def create_run_folder(folder: str | Path, run: RunConfig, *, resume: bool = False) -> None:
     """Make the folder with its config.toml, or, to resume, make sure that it is the same run.

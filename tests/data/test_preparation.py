@@ -8,6 +8,11 @@ from langevin.data.trajectories import Trajectories
 from langevin.errors import UsageError
 
 
+def apply(scaling, data):
+    """By the data's own factor."""
+    return scaling.apply(data, scaling.scale(data))
+
+
 @pytest.fixture
 def data():
     """Episodes of 1, 2, 3 and 4 rows that return 4, 1, 3 and 2."""
@@ -37,17 +42,17 @@ def test_one_episode_at_least_stays_and_all_of_them_do_at_one(data):
 
 
 def test_returns_span_the_range_asked_for(data):
-    scaled = RewardScaling(return_range=1000.0).apply(data)
+    scaled = apply(RewardScaling(return_range=1000.0), data)
     assert np.ptp(scaled.episode_returns()) == pytest.approx(1000)
     np.testing.assert_allclose(scaled.rewards, data.rewards * 1000 / 3, rtol=1e-6)
 
 
 def test_a_shift_is_added_to_every_reward_after_the_scale(data):
-    np.testing.assert_allclose(RewardScaling(shift=-1.0).apply(data).rewards, data.rewards - 1, rtol=1e-6)
+    np.testing.assert_allclose(apply(RewardScaling(shift=-1.0), data).rewards, data.rewards - 1, rtol=1e-6)
 
 
 def test_episodes_that_all_return_the_same_keep_their_scale(data):
-    same = RewardScaling(return_range=1000.0).apply(data.select_episodes(np.array([2])))
+    same = apply(RewardScaling(return_range=1000.0), data.select_episodes(np.array([2])))
     np.testing.assert_array_equal(same.rewards, data.rewards[3:6])
 
 

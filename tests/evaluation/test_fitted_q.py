@@ -9,6 +9,7 @@ import pytest
 from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.errors import UsageError
+from langevin.evaluation import fitted_q
 from langevin.evaluation.fitted_q import FittedQ, fitted_q_values, init, loss, value_scale
 from langevin.policies.base import SystemSpec
 from tests.known_models import Constant
@@ -90,6 +91,23 @@ def test_the_loss_is_the_policys_bellman_error():
     found = loss(state.critics, other.critics, Fixed(jnp.zeros(1)), spec.observation_normalizer, batch, 0.99,
                  key=jax.random.key(0))  # fmt: skip
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_updates_are_compiled_once_and_not_once_a_chunk(monkeypatch):
+    """A Python integer handed to a compiled function is a new program for every value of it."""
+    traced, chunk = [], fitted_q._chunk
+
+    def counted(*arguments):
+        traced.append(arguments[-1])
+        return chunk(*arguments)
+
+    monkeypatch.setattr(fitted_q, "CHUNK", 4)
+    monkeypatch.setattr(fitted_q, "_chunk", counted)
+    settings = FittedQ(steps=14, batch_size=8, width=4)
+    fitted_q_values(
+        Constant(jnp.array([[0.8]])), chain(), jnp.zeros((1, 1)), SPEC, settings, key=jax.random.key(0)
+    )
+    assert traced == [4, 2]
 
 
 def test_a_policy_with_memory_is_refused():

@@ -11,7 +11,7 @@ from langevin.data.sampling import Transitions
 from langevin.errors import UsageError
 from langevin.imagination.dydiff import DyDiff, as_transitions, mean_reward
 from langevin.imagination.worlds import Imagined, World
-from langevin.policies.base import SystemSpec
+from langevin.policies.base import Policy, SystemSpec
 from langevin.policies.bc import BC
 
 SPEC = SystemSpec(1, 1, -jnp.ones(1), jnp.ones(1), GaussianNormalizer(jnp.zeros(1), jnp.ones(1)))
@@ -69,6 +69,48 @@ def test_an_epoch_stores_the_best_rollouts_of_starts_in_the_data(fresh, after):
     assert float(metrics["imagination/kept_reward"]) > float(metrics["imagination/reward"])
     np.testing.assert_allclose(metrics["imagination/kept_reward"], starts.mean(), rtol=1e-5)
     assert eqx.tree_equal(state.learner, fresh.learner), "imagining is not learning"
+
+
+class Noisy(Policy):
+    """Acts by noise, its mode by 0."""
+
+    spread: float = 1.0
+
+    def start(self, batch_size):
+        return None
+
+    def act(self, observations, memory, *, key):
+        return self.spread * jax.random.normal(key, (observations.shape[0], 1)), None
+
+    def greedy(self):
+        return Noisy(0.0)
+
+
+class Chance(BC):
+    """A learner whose policy is `Noisy`."""
+
+    def policy(self, state):
+        return Noisy()
+
+
+class Asking(World):
+    """Trajectories that stand still, with the actions that the policy takes."""
+
+    def imagine(self, policy, starts, horizon, *, key):
+        observations = jnp.repeat(starts[:, None], horizon, axis=1)
+        actions = jnp.stack([
+            policy.act(starts, None, key=each)[0] for each in jax.random.split(key, horizon)
+        ], axis=1)  # fmt: skip
+        quiet = jnp.zeros((len(starts), horizon - 1))
+        return Imagined(observations, actions, quiet, quiet > 0)
+
+
+@pytest.mark.parametrize(("stochastic", "spread"), [(False, 0.0), (True, 1.0)])
+def test_the_policy_acts_by_its_mode_in_imagination_unless_asked_for_samples(stochastic, spread):
+    dydiff = DyDiff(Chance(width=4, depth=1), 100, 11, 1.0, capacity=1000, stochastic=stochastic)
+    first = dydiff.init(SPEC, key=jax.random.key(0))
+    state, _ = begin_epoch(dydiff, first, REAL, Asking(), key=jax.random.key(1))
+    assert float(jnp.std(state.buffer.rows.actions)) == pytest.approx(spread, abs=0.1)
 
 
 def test_starts_are_drawn_anew_each_epoch(after):

@@ -54,6 +54,15 @@ def test_an_add_on_takes_its_bases_scale_of_rewards(name):
     assert load_settings(name, "td3bc", "cpu", "hopper/medium-v0", {}).rewards == RewardScaling()
 
 
+@pytest.mark.parametrize("name", ADD_ONS)
+@pytest.mark.parametrize("preset", ["cpu", "paper"])
+@pytest.mark.parametrize("base", ["td3bc", "cql", "diffusion_ql", "iql"])
+def test_an_add_on_makes_as_many_gradient_steps_as_its_base_alone(name, preset, base):
+    alone = load_settings(base, None, preset, "hopper/medium-v0", {})
+    assert load_settings(name, base, preset, "hopper/medium-v0", {}).steps == alone.steps
+    assert load_settings(name, base, preset, "hopper/medium-v0", {"steps": 7}).steps == 7
+
+
 class Told(Learner):
     """Remembers the rewards it was shown."""
 

@@ -86,15 +86,19 @@ def test_where_nothing_is_known_nothing_is_shown_and_the_learner_goes_on(dynamic
     assert empty_buffer(8, 1, 1).add(*as_transitions(found)).filled == 0
 
 
-def test_the_tasks_rule_is_asked_of_the_successor_and_ends_its_own_transition_alone(
-    dynamics, reward, feedback
-):
-    """2 grows to 3; the trajectory goes on at 0.5 as if it had not, and its next transition counts."""
+def test_the_tasks_rule_is_asked_of_the_successor_and_ends_the_trajectory(dynamics, reward, feedback):
+    """2 grows to 3, a fall; that the world draws the next state at 0.5 says nothing: nobody gets there."""
     above = lambda before, actions, after: after[..., 0] > 2.5
     found = stepped([[1.0, 2.0, 0.5, 0.5]], dynamics, reward, feedback(5.0), termination=above)
     assert np.asarray(found.terminations).tolist() == [[False, True, False]]
-    assert np.asarray(found.valid).all()
-    np.testing.assert_allclose(found.scores, [3.5], rtol=1e-6)
+    assert np.asarray(found.valid).tolist() == [[True, True, False]]
+    np.testing.assert_allclose(found.scores, [1.0 + 2.0], rtol=1e-6)
+
+
+def test_after_a_fall_nothing_is_known_even_where_the_data_are(dynamics, reward, feedback, halt):
+    below = lambda before, actions, after: after[..., 0] < 0.3
+    found = stepped([[0.5, 0.1, 0.5, 0.5]], dynamics, reward, feedback(1.0), halt, below)
+    assert np.asarray(found.valid).tolist() == [[True, True, False]]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_values_are_pushed_down_in_the_models_states_and_up_on_the_datas_actions
     values = by_hand.values(
         state.base.critics, by_hand.standard(batch.observations), np.asarray(batch.actions)
     )
-    bellman = 0.5 * ((values - targets) ** 2).mean(axis=1)
+    bellman = ((values - targets) ** 2).mean(axis=1)
     down, up = soft_maximum(state, batch, pushed).mean(axis=1), values[:, :REAL].mean(axis=1)
     expected = (bellman + 3.0 * (down - up)).sum()
     np.testing.assert_allclose(loss(learner.penalty, state, batch, targets), expected, rtol=1e-5)

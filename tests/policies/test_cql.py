@@ -51,7 +51,7 @@ def test_the_penalty_equals_its_formula_with_every_proposal_weighted_by_its_dens
     x = state.base.normalizer.normalize(batch.observations)
     y = state.base.normalizer.normalize(batch.next_observations)
     found = LEARNER.penalty(state.base.critics, state.base.actor, x, y, batch.actions, key=KEY)
-    np.testing.assert_allclose(found, penalty_by_hand(state, batch, KEY), rtol=1e-4)
+    np.testing.assert_allclose(found, penalty_by_hand(state, batch, KEY), rtol=1e-5)
 
 
 def test_proposals_are_as_many_as_said_and_their_densities_integrate_to_one(state, batch):
@@ -65,10 +65,12 @@ def test_proposals_are_as_many_as_said_and_their_densities_integrate_to_one(stat
         np.testing.assert_allclose(part.mean(axis=0), volume, rtol=0.15)
 
 
-def test_the_critic_loss_is_sacs_and_the_weighted_penalty(state, batch):
+def test_the_critic_loss_is_the_squared_error_unhalved_as_its_authors_have_it_and_the_weighted_penalty(
+    state, batch
+):
     x, targets = by_hand.standard(batch.observations), np.arange(by_hand.ROWS, dtype=np.float32)
     errors = (by_hand.values(state.base.critics, x, np.asarray(batch.actions)) - targets) ** 2
-    expected = 0.5 * errors.mean(axis=1).sum() + 2.0 * (5.0 * penalty_by_hand(state, batch, KEY)).sum()
+    expected = errors.mean(axis=1).sum() + 2.0 * (5.0 * penalty_by_hand(state, batch, KEY)).sum()
     loss, _ = LEARNER.critic_loss(
         state.base.critics,
         state,
@@ -107,6 +109,22 @@ def test_with_a_gap_the_multiplier_rises_while_the_penalty_is_above_it(batch, ga
     state = learner.init(by_hand.make_spec(), key=jax.random.key(0))
     after, _ = learner.update(state, batch, step=jnp.int32(0), key=KEY)
     assert bool(after.log_multiplier > state.log_multiplier) == rises
+
+
+def test_the_gap_is_taken_from_the_weighted_penalty_and_the_multiplier_times_what_is_left_is_paid(
+    state, batch
+):
+    """multiplier (weight penalty - gap), Eq. 30; the logged penalty is what it was before."""
+    x, targets = state.base.normalizer.normalize(batch.observations), jnp.zeros(by_hand.ROWS)
+    losses = [
+        CQL(BASE, weight=5.0, samples=4, gap=gap).critic_loss(
+            state.base.critics, state, batch, x, targets, LEARNER.penalty, key=KEY
+        )
+        for gap in (None, 3.0)
+    ]
+    (free, plain), (held, logged) = losses
+    np.testing.assert_allclose(free - held, 2.0 * 2 * 3.0, rtol=1e-4)  # multiplier 2, two critics
+    assert plain["critic/penalty"] == logged["critic/penalty"]
 
 
 def test_without_a_gap_the_multiplier_stays(state, batch):

@@ -40,6 +40,11 @@ def test_the_configuration_is_read_back(tmp_path):
     assert read.commit == RUN.commit
 
 
+def test_a_policy_for_a_second_system_is_judged_by_that_systems_data():
+    assert RUN.policy_dataset == "pointmaze/umaze-v0"
+    assert replace(RUN, target_dataset="tank/slow-v0", transfer="dara").policy_dataset == "tank/slow-v0"
+
+
 def test_a_taken_folder_is_refused_and_untouched(tmp_path):
     folder = tmp_path / "run"
     create_run_folder(folder, RUN)

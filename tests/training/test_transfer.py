@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from langevin.data.preparation import RewardScaling
 from langevin.data.sampling import Transitions
 from langevin.dynamics.dara import DARA
 from langevin.dynamics.domain_classifier import DomainTraining
@@ -15,6 +16,8 @@ from langevin.envs.tasks import get_task
 from langevin.errors import UsageError
 from langevin.evaluation.workloads import noise
 from langevin.policies.bc import BC
+from langevin.policies.diffusion_ql import DiffusionQL
+from langevin.policies.iql import IQL
 from langevin.training.algorithms import offline, transfer
 from langevin.training.algorithms.system import system_of
 
@@ -56,6 +59,46 @@ def test_fine_tuning_goes_on_from_where_the_source_ended_with_the_sources_scales
     after, _ = second.update(begun, data, {}, step=jnp.int32(0), key=jax.random.key(1))
     assert eqx.tree_equal(after.normalizer, state.normalizer)
     assert not eqx.tree_equal(after.actor.network, state.actor.network)
+
+
+@pytest.mark.parametrize(
+    "learner", [IQL(width=4, depth=1), DiffusionQL(width=4, depth=1)], ids=["iql", "diffusion_ql"]
+)
+def test_a_falling_learning_rate_falls_over_both_and_not_to_nothing_before_the_target(learner):
+    """The actor's step at the middle of the second stage is half the first's, not 0."""
+    settings = transfer.with_transfer(
+        offline.with_learner(offline.OfflineConfig, type(learner)), transfer.FineTuneConfig
+    )
+    config = settings(steps=4, batch_size=8, finetune_steps=4, learner=learner)
+    source, target = noise(4, 2, rows=1000), noise(4, 2, rows=500)
+    first, second = transfer.finetune_stages(config, system_of(TASK, source, target))
+    data = transfer.prepare(config, source, target)
+    state = first.init(data, {}, key=jax.random.key(0))
+    for step in range(4):
+        state, _ = eqx.filter_jit(first.update)(
+            state, data, {}, step=jnp.int32(step), key=jax.random.key(step)
+        )
+    after, _ = eqx.filter_jit(second.update)(state, data, {}, step=jnp.int32(0), key=jax.random.key(9))
+    moved = jax.tree.map(
+        lambda new, old: jnp.abs(new - old).max(),
+        *(eqx.filter(s.actor, eqx.is_inexact_array) for s in (after, state)),
+    )
+    assert max(jax.tree.leaves(moved)) > 0.1 * 3e-4
+
+
+def test_rewards_of_both_systems_are_scaled_by_the_sources_factor():
+    """IQL's range of 1,000 is the source's; a target that returns a tenth as much stays a tenth as good."""
+    settings = transfer.with_transfer(
+        offline.with_learner(offline.OfflineConfig, BC), transfer.FineTuneConfig
+    )
+    paid = lambda data, unit: dataclasses.replace(data, rewards=unit * np.abs(data.observations[:, 0]))
+    source, target = paid(noise(4, 2, rows=2000), 1.0), paid(noise(4, 2, rows=1000), 0.1)
+    config = settings(steps=1, learner=BC(width=4), rewards=RewardScaling(return_range=1000.0))
+    data = transfer.prepare(config, source, target)
+    factor = config.rewards.scale(source)
+    assert factor != pytest.approx(config.rewards.scale(target), rel=0.5)
+    np.testing.assert_allclose(data.source.rewards, factor * source.rewards, rtol=1e-5)
+    np.testing.assert_allclose(data.target.rewards, factor * target.rewards, rtol=1e-5)
 
 
 def test_fine_tuning_learns_from_the_target_alone():

@@ -21,7 +21,7 @@ from langevin.imagination.rewards import RescaledRewards
 from langevin.policies.base import Learner, Policy
 from langevin.policies.bc import BC
 from langevin.policies.gaussian import GaussianPolicy, SquashedGaussianActor
-from langevin.training.algorithms.offline import paced
+from langevin.training.algorithms.pace import paced
 from langevin.training.algorithms.single_step import reward_factor
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from langevin.errors import UsageError
+from langevin.imagination.buffer import real_rows_of
 from langevin.imagination.pessimism import PenalisedWorld
 from langevin.policies.combo import COMBO, PushedStates
 from langevin.policies.cql import CQL
@@ -29,7 +30,7 @@ class COMBOConfig(BranchedConfig):
     @property
     def real_rows(self) -> int:
         """Rows of a batch that come from the dataset."""
-        return round(self.real_share * self.batch_size)
+        return real_rows_of(self.batch_size, self.real_share)
 
 
 def stages(config: COMBOConfig, system: System) -> list[Stage]:

@@ -17,6 +17,7 @@ from langevin.imagination.branched import BranchedRollouts
 from langevin.imagination.dydiff import DyDiff
 from langevin.imagination.worlds import EnsembleWorld, World
 from langevin.policies.base import Learner
+from langevin.training.algorithms.pace import paced
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
@@ -74,9 +75,8 @@ def single_step_stages(config: Any) -> list[Stage]:
 
 
 def dynamics_stage(training: EnsembleTraining, steps: int) -> Stage:
-    """The dynamics ensemble, whose learning rate decays over the stage."""
-    training = dataclasses.replace(training, decay_steps=steps)
-    return model_stage("dynamics", training, steps, lambda data: data.split)
+    """The dynamics ensemble, its learning rate falling over the stage if it does not say otherwise."""
+    return model_stage("dynamics", paced(training, steps), steps, lambda data: data.split)
 
 
 def reward_stage(training: RewardTraining, steps: int) -> Stage:
@@ -86,7 +86,7 @@ def reward_stage(training: RewardTraining, steps: int) -> Stage:
 
 def diffusion_stage(config: Any, data_of: Any) -> Stage:
     """A diffusion model as the stage "world_model"; its learning rate decays over the stage."""
-    optimizer = dataclasses.replace(config.world_model.optimizer, decay_steps=config.world_model_steps)
+    optimizer = paced(config.world_model.optimizer, config.world_model_steps)
     training = dataclasses.replace(config.world_model, optimizer=optimizer)
     return model_stage("world_model", training, config.world_model_steps, data_of)
 

@@ -12,6 +12,7 @@ from langevin.data.sampling import Transitions, sample_transitions, transitions_
 from langevin.data.trajectories import Trajectories
 from langevin.errors import require_at_least, require_between
 from langevin.policies.base import Learner
+from langevin.training.algorithms.pace import paced
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
@@ -40,19 +41,19 @@ def with_learner(config_class: type, learner_class: type[Learner]) -> type:
     return dataclasses.make_dataclass(name, [field], bases=(config_class,), frozen=True)
 
 
-def paced(learner: Learner, steps: int) -> Learner:
-    """The learner with its learning rate, if that falls during training, falling over these steps."""
-    return dataclasses.replace(learner, decay_steps=steps) if hasattr(learner, "decay_steps") else learner  # pyright: ignore
-
-
 def prepare(config: OfflineConfig, trajectories: Trajectories) -> Transitions:
     """All transitions that are learned from, on the device."""
-    return transitions_of(config.rewards.apply(best_episodes(trajectories, config.best_share)))
+    kept = best_episodes(trajectories, config.best_share)
+    return transitions_of(config.rewards.apply(kept, config.rewards.scale(kept)))
 
 
 def stages(config: Any, system: System) -> list[Stage]:
     """Training is one stage, "policy"."""
-    learner = paced(config.learner, config.steps)
+    return [policy_stage(config, system, paced(config.learner, config.steps))]
+
+
+def policy_stage(config: Any, system: System, learner: Learner) -> Stage:
+    """`config.steps` updates of a learner on batches of transitions."""
 
     def init(data: Transitions, results: Results, *, key: PRNGKeyArray):
         return learner.init(system.spec(data), key=key)
@@ -62,4 +63,4 @@ def stages(config: Any, system: System) -> list[Stage]:
         batch = sample_transitions(data, config.batch_size, key=batch_key)
         return learner.update(state, batch, step=step, key=update_key)
 
-    return [Stage("policy", config.steps, init, update, policy=lambda state, results: learner.policy(state))]
+    return Stage("policy", config.steps, init, update, policy=lambda state, results: learner.policy(state))

@@ -10,12 +10,12 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from langevin.data.return_windows import ReturnWindows, jumps_of, return_windows
 from langevin.data.sampling import Transitions
 from langevin.data.trajectories import Trajectories
-from langevin.diffusion.training import DiffusionOptimizer
 from langevin.dynamics.inverse import InverseTraining
 from langevin.errors import UsageError, require_at_least
 from langevin.planners.plan_value import ScaledValue, ValueTraining, init_value, update_value
 from langevin.planners.window_diffusion import WindowTraining
 from langevin.training.algorithms.model_based import model_stage
+from langevin.training.algorithms.pace import paced
 from langevin.training.algorithms.system import Results
 from langevin.training.stage import Stage
 
@@ -57,16 +57,12 @@ def value_stage(
 
 def paced_planner(training: WindowTraining, updates: int) -> WindowTraining:
     """The training with its learning rate falling over these updates."""
-    return dataclasses.replace(training, optimizer=_paced(training.optimizer, updates))
+    return dataclasses.replace(training, optimizer=paced(training.optimizer, updates))
 
 
 def paced_value(training: ValueTraining, updates: int) -> ValueTraining:
     """The same for a value."""
-    return dataclasses.replace(training, optimizer=_paced(training.optimizer, updates))
-
-
-def _paced(optimizer: DiffusionOptimizer, updates: int) -> DiffusionOptimizer:
-    return dataclasses.replace(optimizer, decay_steps=updates)
+    return dataclasses.replace(training, optimizer=paced(training.optimizer, updates))
 
 
 def require_state_plans(planner: WindowTraining, replan_every: int) -> None:

@@ -262,8 +262,8 @@ def load_settings(
     overrides: Mapping[str, Any],
     transfer: TransferName | None = None,
 ) -> Any:
-    """An algorithm's settings from its preset; an add-on's learner has its own preset's settings, and where the
-    add-on can scale rewards, its own preset's scale.
+    """An algorithm's settings from its preset; an add-on's learner has its own preset's settings and gradient steps, so
+    that the two compare at equal steps, and where the add-on can scale rewards, its own preset's scale.
 
     Raises UsageError for an unknown preset or setting, and for a base where none fits or an unknown one.
     """
@@ -279,7 +279,7 @@ def load_settings(
         algorithm.config_class(base),
         load_preset(offline_config(base), base, preset, dataset_id),
     )
-    below = {
+    below = {"steps": alone.steps} | {
         f"{part}.{key}": value
         for part in ("learner", "rewards")
         if any(field.name == part for field in dataclasses.fields(config_class))

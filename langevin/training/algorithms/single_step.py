@@ -20,7 +20,7 @@ from langevin.imagination.halting import Halt, fit_halt
 from langevin.imagination.rewards import RescaledRewards
 from langevin.imagination.worlds import EnsembleWorld
 from langevin.training.algorithms.model_based import imagining_stage, single_step_stages
-from langevin.training.algorithms.offline import paced
+from langevin.training.algorithms.pace import paced
 from langevin.training.algorithms.system import System
 from langevin.training.stage import Stage
 
@@ -55,6 +55,8 @@ class SingleStepConfig:
     """Share of real rows in a batch (alpha)."""
     capacity: int
     """Rows of the synthetic buffer."""
+    stochastic: bool = False
+    """Whether a policy with a density acts by samples in imagination; by its mode else."""
     batch_size: int = 256
     """Transitions a gradient step."""
     dynamics: EnsembleTraining = EnsembleTraining()
@@ -105,7 +107,7 @@ def policy_stage(config: Any, system: System, world_of: Any) -> Stage:
     """The learner, fed by the world that `world_of(data, results)` gives."""
     dydiff = DyDiff(
         paced(config.learner, config.steps), config.rollouts, config.horizon, config.keep_share, config.filter,
-        config.real_share, config.capacity, config.batch_size,
+        config.real_share, config.capacity, config.batch_size, config.stochastic,
     )  # fmt: skip
     return imagining_stage(
         dydiff, config, system, world_of,

@@ -15,7 +15,7 @@ from langevin.errors import require_at_least, require_between
 from langevin.imagination.buffer import SyntheticBuffer, empty_buffer
 from langevin.imagination.experience import ImaginingState, learn
 from langevin.imagination.rewards import RescaledRewards
-from langevin.training.algorithms.offline import paced
+from langevin.training.algorithms.pace import paced
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 

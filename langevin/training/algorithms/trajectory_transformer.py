@@ -1,6 +1,5 @@
 """Trajectory Transformer: one stage."""
 
-import dataclasses
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from langevin.planners.trajectory_transformer import (
     TrajectoryTransformerPolicy,
     require_plan_fits,
 )
+from langevin.training.algorithms.pace import paced
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
@@ -62,7 +62,7 @@ def prepare(config: TrajectoryTransformerConfig, trajectories: Trajectories) -> 
 
 def stages(config: TrajectoryTransformerConfig, system: System) -> list[Stage]:
     """Training is one stage, "policy"; its learning rate decays over the stage."""
-    training = dataclasses.replace(config.model, decay_steps=config.steps)
+    training = paced(config.model, config.steps)
 
     def init(data: TokenRows, results: Results, *, key: PRNGKeyArray):
         return training.init(data, key=key)

@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from langevin.data.sampling import Transitions, sample_transitions
+from langevin.data.preparation import best_episodes
+from langevin.data.sampling import Transitions, sample_transitions, transitions_of
 from langevin.data.trajectories import Trajectories
 from langevin.dynamics.dara import DARA, DARAState
 from langevin.training.algorithms import offline
+from langevin.training.algorithms.pace import paced
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
@@ -57,8 +59,10 @@ class TransferData(eqx.Module):
 
 
 def prepare(config: Any, source: Trajectories, target: Trajectories) -> TransferData:
-    """Both datasets on the device, treated as the learner treats its own."""
-    return prepare_both(offline.prepare)(config, source, target)
+    """Both datasets on the device, rewards by the source's scale alone: a value of one means the same in the other."""
+    source, target = (best_episodes(data, config.best_share) for data in (source, target))
+    scale = config.rewards.scale(source)
+    return TransferData(*(transitions_of(config.rewards.apply(data, scale)) for data in (source, target)))
 
 
 def prepare_both(prepare: Callable[[Any, Trajectories], Any]) -> Callable[..., TransferData]:
@@ -67,8 +71,12 @@ def prepare_both(prepare: Callable[[Any, Trajectories], Any]) -> Callable[..., T
 
 
 def finetune_stages(config: Any, system: System) -> list[Stage]:
-    """Two stages: "source", and "policy" on the target from where that one ended, its scales kept."""
-    return finetuned(offline.stages(config, system)[0], config.finetune_steps)
+    """Two stages: "source", and "policy" on the target from where that one ended, its scales kept.
+
+    A learning rate that falls falls over both: over the first alone it would end at 0, and the second teach nothing.
+    """
+    learner = paced(config.learner, config.steps + config.finetune_steps)
+    return finetuned(offline.policy_stage(config, system, learner), config.finetune_steps)
 
 
 def finetuned(before: Stage, steps: int) -> list[Stage]:
@@ -91,7 +99,7 @@ def finetuned(before: Stage, steps: int) -> list[Stage]:
 
 def dara_stages(config: Any, system: System) -> list[Stage]:
     """Two stages: "domain", the classifiers, and "policy" on all transitions alike."""
-    learner, dara = offline.paced(config.learner, config.steps), config.dara
+    learner, dara = paced(config.learner, config.steps), config.dara
 
     def init_domain(data: TransferData, results: Results, *, key: PRNGKeyArray) -> DARAState:
         return dara.init(data.source, data.target, key=key)
