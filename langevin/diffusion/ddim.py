@@ -35,7 +35,8 @@ def ddim_sample(
         direction = (noisy - signal * clean) / noise  # the noise that was seen
         fresh = eta * jnp.sqrt(variance)  # Eq. 16
         kept = jnp.sqrt(jnp.maximum(next_noise**2 - fresh**2, 0))
-        mean = guide(constraint.apply(next_signal * clean + kept * direction), variance, arrival)
+        mean = constraint.apply(next_signal * clean + kept * direction)
+        mean = guide(mean, constraint.apply(clean), variance, arrival)
         return constraint.apply(
             mean + temperature * fresh * jax.random.normal(step_key, shape)
         ), None  # Eq. 12

@@ -37,7 +37,7 @@ def dpm_solver_sample(
         clean = denoiser(noisy, time)
         ahead = (1 + share) * clean - share * last_clean  # D_i, with share = 1 / (2 r_i)
         mean = remaining * noisy + signal * (1 - shrink) * ahead
-        guided = guide(constraint.apply(mean), variance, arrival)
+        guided = guide(constraint.apply(mean), constraint.apply(clean), variance, arrival)
         return (constraint.apply(guided), clean), None
 
     steps = (

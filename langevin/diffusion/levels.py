@@ -10,12 +10,13 @@ Denoiser = Callable[[Float[Array, "horizon channels"], Array], Float[Array, "hor
 """D(x, time): the clean sample that the model sees in a noisy one."""
 
 
-Guide = Callable[
-    [Float[Array, "horizon channels"], Float[Array, ""], Array], Float[Array, "horizon channels"]
-]
-"""(mean, variance, time) -> mean: moves what a step of sampling arrives at before its noise is added.
+Rows = Float[Array, "horizon channels"]
 
-Held entries are in their places when the guide sees them, and are put back after it. variance: of the ancestral chain
+Guide = Callable[[Rows, Rows, Float[Array, ""], Array], Rows]
+"""(mean, clean, variance, time) -> mean: moves what a step of sampling arrives at before its noise is added.
+
+Held entries are in their places when the guide sees them, and are put back after it. clean: the sample that the network
+sees behind the noise, before the step. variance: of the ancestral chain
 over that step, which is how far a step can be moved and stay likely. time: of the level arrived at (of the last step,
 which arrives at none, its own).
 """
@@ -61,7 +62,7 @@ class Levels(eqx.Module):
         return noised if guess is None else self.signal[0] * guess + noised
 
 
-def unmoved(mean: Float[Array, "horizon channels"], variance: Float[Array, ""], time: Array) -> Array:
+def unmoved(mean: Rows, clean: Rows, variance: Float[Array, ""], time: Array) -> Rows:
     """The guide that leaves every step as the model has it."""
     return mean
 
@@ -71,11 +72,9 @@ class InTurn(eqx.Module):
 
     guides: tuple[Guide, ...]
 
-    def __call__(
-        self, mean: Float[Array, "horizon channels"], variance: Float[Array, ""], time: Array
-    ) -> Float[Array, "horizon channels"]:
+    def __call__(self, mean: Rows, clean: Rows, variance: Float[Array, ""], time: Array) -> Rows:
         for guide in self.guides:
-            mean = guide(mean, variance, time)
+            mean = guide(mean, clean, variance, time)
         return mean
 
 

@@ -17,6 +17,7 @@ from langevin.errors import UsageError, nearest
 from langevin.experiments.learner_table import table
 from langevin.experiments.runs import RunRequest, run
 from langevin.progress import BarProgress
+from langevin.training.algorithms.registry import load_settings
 from langevin.training.files import atomic_write
 from langevin.training.run_folder import read_summary
 
@@ -32,6 +33,7 @@ EVERY_PART = {key: value for settings in PARTS.values() for key, value in settin
 VARIANTS: dict[str, dict[str, Any]] = {
     "Diffuser": EVERY_PART,
     "DMEMM": {},
+    "without value": {"candidates": 1, "value_guidance.scale": 0.0},
     **{f"without {part}": settings for part, settings in PARTS.items()},
 }
 
@@ -56,6 +58,8 @@ class DMEMMTable:
     """lambda_tr to try besides the preset's."""
     reward_weights: tuple[float, ...] = ()
     """lambda_rd to try besides the preset's."""
+    set: tuple[str, ...] = ()
+    """KEY=VALUE: change one setting of every variant, as in `langevin train`."""
     out: Path = Path("runs/dmemm")
     """One run folder a cell."""
 
@@ -77,6 +81,7 @@ class DMEMMTable:
         for name in self.variants:
             if name not in VARIANTS:
                 raise UsageError(f"--variants {name} is none of them; {nearest(name, VARIANTS)}")
+        self.require_differences()
         self.out.mkdir(parents=True, exist_ok=True)
         cells: dict[str, dict[str, Any]] = {}
         for dataset in self.datasets:
@@ -86,6 +91,25 @@ class DMEMMTable:
                 atomic_write(self.out / "dmemm.md", table(cells, self.datasets))
         return cells
 
+    def require_differences(self) -> None:
+        """Raises UsageError for a variant that changes nothing on a dataset: it would be DMEMM trained twice."""
+        for dataset in self.datasets:
+            whole = load_settings("dmemm", None, self.preset, dataset, self.shared())
+            for name, settings in self.columns().items():
+                same = load_settings("dmemm", None, self.preset, dataset, self.shared() | settings) == whole
+                unguided = settings and all(key.startswith("guidance.") for key in settings)
+                if name != "DMEMM" and (same or (unguided and not whole.guidance.scale)):
+                    raise UsageError(
+                        f"{name} is DMEMM itself on {dataset} at the {self.preset} preset; leave it out by --variants, "
+                        "or set what it takes away, as in --set guidance.scale=0.001"
+                    )
+
+    def shared(self) -> dict[str, Any]:
+        """What is set for every variant."""
+        from langevin.commands.train import parse_setting
+
+        return dict(map(parse_setting, self.set))
+
     def cell(self, name: str, settings: dict[str, Any], dataset: str) -> dict[str, Any]:
         """The summary of one run, trained if it is not there."""
         folder = self.out / name.replace(" ", "-") / dataset
@@ -94,7 +118,7 @@ class DMEMMTable:
         steps = {} if self.steps is None else {"steps": self.steps}
         request = RunRequest(
             "dmemm", dataset, folder, preset=self.preset, seeds=tuple(range(self.seeds)), episodes=self.episodes,
-            overrides=settings | steps, resume=folder.exists(),
+            overrides=self.shared() | settings | steps, resume=folder.exists(),
         )  # fmt: skip
         return run(request, progress=BarProgress())
 

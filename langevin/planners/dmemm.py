@@ -44,12 +44,13 @@ class DMEMMTraining(eqx.Module):
 
     windows: the diffusion of windows. return_weights: whether windows count by their returns (Eq. 11). returns_of: the
     window's own or its whole episode's, for the paper's "trajectory" may be either; short windows of one episode earn
-    all about the same. least_weight: of a window that earned nothing. transition_weight, reward_weight: lambda_tr and
-    lambda_rd (Eq. 12). estimator: of the clean trajectory, "posterior_mean" or the paper's "proposition_1", which is
-    biased and costs an evaluation for each step of the chain. level_weights: whether an estimate counts by abar_k in
-    Eqs. 9 and 10, for at high noise it is a guess; the paper has no such weight. judged_share: of a batch's windows,
-    those whose estimates the models judge: a batch is drawn at random, so a part of it says the same of Eqs. 9 and 10
-    at less cost.
+    all about the same. least_weight: of a window that earned nothing. relative_weights: whether weights are divided by
+    their mean, so that Eqs. 9 and 10 weigh no more than beside an unweighted loss. transition_weight, reward_weight:
+    lambda_tr and lambda_rd (Eq. 12). estimator: of the clean trajectory, "posterior_mean" or the paper's
+    "proposition_1", which is biased and costs an evaluation for each step of the chain. level_weights: whether a
+    posterior mean counts by abar_k in Eqs. 9 and 10, for at high noise it is a guess; the paper has no such weight.
+    judged_share: of a batch's windows, those whose estimates the models judge: a batch is drawn at random, so a part of
+    it says the same of Eqs. 9 and 10 at less cost.
     """
 
     windows: WindowTraining = WindowTraining(process="ddpm", chain=Chain(100, predicts="noise"))
@@ -120,7 +121,8 @@ class DMEMMTraining(eqx.Module):
         if self.judged:
             some, noised = jax.tree.map(lambda leaf: leaf[: self.judged], (examples, noised))
             estimates = self.estimates(network, some, noised)
-            levels = self.process.schedule.kept[noised.steps] if self.level_weights else 1.0
+            leveled = self.level_weights and self.estimator == "posterior_mean"
+            levels = self.process.schedule.kept[noised.steps] if leveled else 1.0
             entries = jnp.maximum(some.counted.sum(), 1)
             if self.transition_weight:
                 violations = transition_errors(mechanism, estimates, some)

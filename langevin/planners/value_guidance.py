@@ -40,7 +40,11 @@ class ValueGuide(eqx.Module):
     observation_size: int = eqx.field(static=True)
 
     def __call__(
-        self, mean: Float[Array, "horizon channels"], variance: Float[Array, ""], time: Array
+        self,
+        mean: Float[Array, "horizon channels"],
+        clean: Float[Array, "horizon channels"],
+        variance: Float[Array, ""],
+        time: Array,
     ) -> Float[Array, "horizon channels"]:
         def climb() -> Float[Array, "horizon channels"]:
             moved = mean

@@ -24,9 +24,17 @@ def test_it_trains_every_variant_alike_and_nothing_twice(tmp_path, monkeypatch):
         return summary(10.0 + len(asked))
 
     monkeypatch.setattr(dmemm_table, "run", fake)
-    job = DMEMMTable(steps=5, seeds=2, transition_weights=(0.5, 1.0), reward_weights=(0.2,), out=tmp_path)
+    variants = tuple(name for name in VARIANTS if name != "without value")
+    job = DMEMMTable(
+        variants=variants,
+        steps=5,
+        seeds=2,
+        transition_weights=(0.5, 1.0),
+        reward_weights=(0.2,),
+        out=tmp_path,
+    )
     job.run()
-    assert len(asked) == len(VARIANTS) + 3 == 10
+    assert len(asked) == len(variants) + 3 == 10
     assert all(
         (data, seeds, more["steps"]) == ("pointmaze/umaze-v0", (0, 1), 5) for data, seeds, more in asked
     )
@@ -49,6 +57,24 @@ def test_diffuser_is_without_every_part_and_each_ablation_without_one():
     assert not planner.return_weights
     assert (planner.judged, planner.transition_weight, planner.reward_weight) == (0, 0, 0)
     assert (guidance.transition_weight, guidance.reward_weight) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "variant"),
+    [("hopper/medium-v0", "without transition guidance"), ("pointmaze/umaze-v0", "without value")],
+)
+def test_a_variant_that_takes_away_what_is_not_there_is_refused(tmp_path, dataset, variant):
+    """At the cpu preset robots are not guided by Eq. 13, and plans to a goal are not chosen by value."""
+    job = DMEMMTable(datasets=(dataset,), variants=("DMEMM", variant), out=tmp_path)
+    with pytest.raises(UsageError, match=f"{variant} is DMEMM itself on {dataset}"):
+        job.run()
+
+
+def test_with_guidance_set_its_ablations_are_variants_again(tmp_path):
+    job = DMEMMTable(
+        ("hopper/medium-v0",), ("DMEMM", "without transition guidance"), set=("guidance.scale=0.001",)
+    )
+    job.require_differences()
 
 
 def test_one_seed_makes_no_interval(tmp_path):

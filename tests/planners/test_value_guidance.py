@@ -91,7 +91,7 @@ def test_a_step_climbs_by_its_variance_but_for_the_last_ones_and_where_the_syste
     value = PlanValue(Linear(SLOPE), DDPM.schedule, UNIT)
     guide = ValueGuidance(scale=3.0, gradient_steps=2, unguided_steps=3).guide(value, 1)
     mean = jnp.asarray(np.random.default_rng(1).normal(size=(2, 2)), jnp.float32)
-    moved = np.asarray(guide(mean, jnp.float32(0.1), jnp.int32(time))) - np.asarray(mean)
+    moved = np.asarray(guide(mean, mean, jnp.float32(0.1), jnp.int32(time))) - np.asarray(mean)
     expected = guided * 2 * 3.0 * 0.1 * np.where([[True, False], [False, False]], 0, SLOPE)
     np.testing.assert_allclose(moved, expected, atol=1e-6)
 
@@ -130,7 +130,7 @@ def test_samples_of_a_gaussian_move_by_its_covariance_times_the_values_slope(gra
 def test_a_guide_sees_what_is_held_in_its_place(method):
     """A guide that copies the held 5 to another entry, of a model that says 0 of all."""
     constraint = Constraint(jnp.zeros((2, 2), bool).at[0, 0].set(True), jnp.full((2, 2), 5.0))
-    copy = lambda mean, variance, time: mean.at[1, 1].set(mean[0, 0])
+    copy = lambda mean, clean, variance, time: mean.at[1, 1].set(mean[0, 0])
     sampler = ChainSampling(method, 6).sampler(CHAIN, copy)
     found = sampler.draw(lambda noisy, time: jnp.zeros_like(noisy), constraint, key=jax.random.key(0))
     np.testing.assert_allclose(found, [[5, 0], [0, 5]], atol=1e-6)

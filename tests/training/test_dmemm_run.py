@@ -221,6 +221,8 @@ def test_the_paper_preset_has_the_papers_numbers():
         ("maze", {"arrivals": 0}, "arrivals must be at least 1"),
         ("maze", {"candidates": 8}, "candidates must be 1 and value_guidance.scale 0 with a goal"),
         ("robot", {"candidates": 0}, "candidates must be at least 1, got 0"),
+        ("robot", {"replan_every": 100}, "replan_every must be at most .* got 100"),
+        ("robot", {"value_guidance.scale": 1.0, "value.noised": False}, "value.noised must be true"),
         ("maze", {"planner.windows.process": "edm"}, 'process must be "ddpm"'),
     ],
 )

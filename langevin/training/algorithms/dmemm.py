@@ -37,7 +37,7 @@ from langevin.planners.window_diffusion import Scale, WindowState, every_row
 from langevin.policies.base import Metrics, Policy
 from langevin.training.algorithms.mazes import STATE_SIZE, goal_of, require_fresh_plans
 from langevin.training.algorithms.model_based import dynamics_stage, reward_stage
-from langevin.training.algorithms.planning import paced_planner, value_stage
+from langevin.training.algorithms.planning import paced_planner, require_plans_last, value_stage
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
@@ -159,11 +159,10 @@ def require_fitting(config: DMEMMConfig, system: System) -> None:
         raise UsageError(
             "candidates must be 1 and value_guidance.scale 0 with a goal: plans to a goal are not chosen by value"
         )
-    if task.maze is None and config.replan_every < 1:
-        raise UsageError(
-            f"replan_every must be at least 1 for {task.id}, whose plans end before its episodes; "
-            f"got {config.replan_every}"
-        )
+    if asks_value(config) and config.value_guidance.scale and not config.value.noised:
+        raise UsageError("value.noised must be true, for value_guidance asks the value of noised plans")
+    if task.maze is None:
+        require_plans_last(config.planner.windows, config.replan_every)
     if task.drawn_goals and asks_reward(config):
         raise UsageError(
             f"rewards of {task.id} depend on a goal that is drawn anew in every episode and is not in a plan's rows; "
@@ -190,10 +189,11 @@ def sampler_of(
     config: DMEMMConfig, results: Results, scale: Scale, worth: PlanValue | None = None
 ) -> ChainSampler:
     """What draws plans: by Eq. 13, and after it towards what is worth more."""
-    guide: Guide = config.guidance.guide(mechanism_of(results, scale))
+    schedule = config.planner.process.schedule
+    guide: Guide = config.guidance.guide(mechanism_of(results, scale), schedule)
     if worth is not None and config.value_guidance.scale:
         guide = InTurn((guide, config.value_guidance.guide(worth, scale.observation_size)))
-    return config.sampling.sampler(config.planner.process.schedule, guide)
+    return config.sampling.sampler(schedule, guide)
 
 
 def update_windows(
