@@ -2,6 +2,7 @@
 
     langevin data make pointmaze/umaze-v0 --transitions 200000 --as pointmaze/umaze-200k-v0
     python -m langevin.experiments.dydiff_gain --dataset pointmaze/umaze-200k-v0 --seeds 5 --steps 100000
+    python -m langevin.experiments.dydiff_gain --dataset pointmaze/umaze-200k-v0 --base iql --set learner.width=128
 
 Every variant is the same loop with the same learner, filter, number of rollouts and gradient steps. They differ in
 the world alone: none (the base learner), the ensemble (M = 0), DyDiff at several conditioning strengths with states
@@ -54,7 +55,16 @@ REFINED = {
 }
 """Variants whose states a trajectory model refines: how, and where the learner is shown that they lead."""
 
-TRAINED_BY = ("dataset", "seeds", "steps", "dynamics_steps", "world_model_steps", "final_actions")
+TRAINED_BY = (
+    "dataset",
+    "base",
+    "seeds",
+    "steps",
+    "dynamics_steps",
+    "world_model_steps",
+    "final_actions",
+    "set",
+)
 """Of the gain experiment, what its policies and world models go back to."""
 
 
@@ -120,6 +130,8 @@ class Gain:
     """Dataset id or path."""
     out: Path = Path("runs/dydiff-gain")
     """One run folder a variant, and gain.json."""
+    base: str = "td3bc"
+    """The learner: td3bc, cql, iql, sac or diffusion_ql."""
     seeds: int = 5
     """Seeds of the learner: 0, 1, …"""
     steps: int = 100_000
@@ -138,6 +150,8 @@ class Gain:
     """How far the data reach in variants that are halted, each a variant of its own; none: the preset's."""
     episodes: int = 100
     """Evaluation episodes a seed."""
+    set: tuple[str, ...] = ()
+    """KEY=VALUE: change one setting of DyDiff's `cpu` preset, in all variants."""
 
     def run(self) -> dict[str, Any]:
         """Train what is not yet trained, write gain.json and print the table."""
@@ -176,7 +190,7 @@ class Gain:
         trajectories = open_dataset(self.dataset)
         task = task_of(trajectories, self.dataset)
         system = system_of(task, trajectories)
-        config = load_settings("dydiff", "td3bc", "cpu", self.dataset, self.overrides())
+        config = load_settings("dydiff", self.base, "cpu", self.dataset, self.overrides())
         data = dydiff.prepare(config, trajectories)
         models = trained_models(config, system, data, self.out / "models", progress)
         return Setup(task, system, config, data, models)
@@ -212,8 +226,10 @@ class Gain:
 
     def overrides(self) -> dict[str, Any]:
         """What differs from the preset in all variants."""
+        from langevin.commands.train import parse_setting
+
         names = ("steps", "dynamics_steps", "world_model_steps", "final_actions")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | dict(map(parse_setting, self.set))
 
     def settings(self) -> dict[str, Any]:
         """What was asked for, without where it goes."""
@@ -225,7 +241,10 @@ class Gain:
 def reopened(folder: Path, variant: str) -> Gain:
     """The experiment that filled a folder, as a finished variant's summary has it."""
     settings = read_summary(folder / variant)["settings"]
-    return Gain(out=folder, **{name: settings[name] for name in TRAINED_BY})
+    held = {name: settings[name] for name in TRAINED_BY if name in settings}
+    return Gain(
+        out=folder, **{key: tuple(value) if isinstance(value, list) else value for key, value in held.items()}
+    )
 
 
 def trained_models(

@@ -1,5 +1,7 @@
 """What the variants of DyDiff's gain are, and where their states come from."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +10,11 @@ import pytest
 from langevin.data.normalize import GaussianNormalizer
 from langevin.dynamics.reward import RewardModel
 from langevin.errors import UsageError
-from langevin.experiments.dydiff_gain import DataStates, Gain
+from langevin.experiments.dydiff_gain import DataStates, Gain, reopened
 from langevin.nets.mlp import MLP
 from langevin.policies.base import Policy
+from langevin.policies.iql import IQL
+from langevin.training.algorithms.registry import load_settings
 
 
 def test_dydiff_is_run_once_for_each_strength_and_the_others_once():
@@ -32,6 +36,19 @@ def test_steps_are_taken_from_refined_states_and_from_the_datas_own():
     assert Gain("any", strengths=(0.5,), variants=variants, halt_margins=(2.5,)).names() == [
         "data+stepped+halt-2.5", "stepped-0.5+halt-2.5", "renoised+stepped-0.5+halt-2.5",
     ]  # fmt: skip
+
+
+def test_the_learner_and_its_settings_can_be_others():
+    gain = Gain("pointmaze/umaze-v0", base="iql", steps=40, set=("learner.width=8", "iterations=2"))
+    config = load_settings("dydiff", gain.base, "cpu", gain.dataset, gain.overrides())
+    assert (type(config.learner), config.learner.width, config.iterations, config.steps) == (IQL, 8, 2, 40)
+
+
+def test_what_filled_a_folder_is_found_again(tmp_path):
+    gain = Gain("pointmaze/umaze-v0", tmp_path, base="iql", seeds=3, set=("learner.width=8",))
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "summary.json").write_text(json.dumps({"settings": gain.settings()}))
+    assert reopened(tmp_path, "base") == gain
 
 
 class Doubling(Policy):
