@@ -15,7 +15,7 @@ from langevin.errors import UsageError
 from langevin.experiments.runs import RunRequest, load_run, one_seed, run
 from langevin.policies.base import Policy, heeds_rewards
 from langevin.progress import AbstractProgress
-from langevin.training.algorithms.registry import find_algorithm
+from langevin.training.algorithms.registry import TransferName, find_algorithm
 
 
 def train(
@@ -25,6 +25,7 @@ def train(
     *,
     base: str | None = None,
     target_dataset: str | None = None,
+    transfer: TransferName | None = None,
     preset: str = "cpu",
     seeds: int = 3,
     steps: int | None = None,
@@ -36,21 +37,22 @@ def train(
     """What `langevin train` does: train seeds 0, 1, … and return the run's summary.
 
     `dataset` is an id or a path, `out` the run folder, `base` the learner an add-on stands on;
-    `target_dataset` is of the system that the policy is for, where `dataset` is a source's (`off_dynamics`). `steps`
-    are gradient steps of the policy (default: the preset's); `settings` changes single settings, with dots for nested
+    `target_dataset` is of the system that the policy is for, where `dataset` is a source's: for `off_dynamics`, or for
+    a learner with `transfer`, "finetune" (on the source, then on the target) or "dara" (on both at once). `steps` are
+    gradient steps of the policy (default: the preset's); `settings` changes single settings, with dots for nested
     ones (``{"learner.alpha": 1.0}``). `episodes` are evaluation episodes a seed; a system without a simulator is not
     evaluated, and the summary's scores are None. With `resume` a run in the folder goes on.
 
     **Raises:** `UsageError` for arguments or data that cannot be used, `LangevinError` when every seed diverged.
     """
-    find_algorithm(algorithm)
+    find_algorithm(algorithm, transfer)
     for name, value in (("seeds", seeds), ("episodes", episodes), ("steps", steps)):
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, got {value}")
     overrides = dict(settings or {}) | ({} if steps is None else {"steps": steps})
     request = RunRequest(
         algorithm, dataset, Path(out), base, preset, tuple(range(seeds)), episodes, overrides, resume,
-        target_dataset,
+        target_dataset, transfer,
     )  # fmt: skip
     return run(request, progress=progress)
 

@@ -135,6 +135,21 @@ def test_an_add_on_refuses_terminations_it_has_no_rule_for(tank, tmp_path):
         langevin.train("dydiff", "tank/emptied-v0", tmp_path / "run", steps=2)
 
 
+def test_a_learner_goes_on_on_a_second_systems_data_from_python_too(tank, tmp_path):
+    langevin.save_dataset(logs(episodes=10), "tank/slow-v0")
+    summary = langevin.train(
+        "bc", tank, tmp_path / "out", target_dataset="tank/slow-v0", transfer="finetune", seeds=1, steps=5,
+        settings={"learner.width": 8, "finetune_steps": 5},
+    )  # fmt: skip
+    assert (summary["dataset"], summary["target_dataset"]) == (tank, "tank/slow-v0")
+    with pytest.raises(
+        langevin.UsageError, match="finetune learns from a source and a target: name the target"
+    ):
+        langevin.train("bc", tank, tmp_path / "other", transfer="finetune")
+    with pytest.raises(langevin.UsageError, match='from Python transfer="dara" or "finetune"'):
+        langevin.train("bc", tank, tmp_path / "other", target_dataset="tank/slow-v0")
+
+
 def test_a_planner_to_a_goal_refuses_a_system_without_one(tank, tmp_path):
     with pytest.raises(langevin.UsageError, match="has no goal"):
         langevin.train("diffuser", tank, tmp_path / "run", steps=2, settings={"planner.goal_size": 2})

@@ -24,6 +24,8 @@ from langevin.report.table import print_results
 from langevin.training.files import atomic_write
 from langevin.training.run_folder import read_summary, write_summary
 
+NOISES = 5
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -56,8 +58,8 @@ class Evaluate:
     """Predict the return in a learned world model, beside the true one."""
     world_model: Path | None = None
     """The run whose world model that is; without it the run's own."""
-    noises: int = 5
-    """How often each start state is imagined, with other noise every time."""
+    noises: int | None = None
+    """With --in-world-model: how often each start state is imagined, with other noise every time; without it 5."""
     steps: int | None = None
     """With --in-world-model: transitions of an episode at most; without it the task's."""
     seed: int = EVALUATION_SEED
@@ -81,7 +83,7 @@ class Evaluate:
             return self.evaluate_off_policy(loaded)
         if self.in_world_model:
             return self.evaluate_in_world(loaded)
-        for name in ("world_model", "steps"):
+        for name in ("world_model", "noises", "steps"):
             if getattr(self, name) is not None:
                 raise UsageError(f"--{name.replace('_', '-')} goes with --in-world-model; add that")
         task = get_task(self.task) if self.task else loaded.system.task
@@ -123,8 +125,9 @@ class Evaluate:
         """Write in_world_model.json and print the prediction, beside the truth where there is a simulator."""
         judge = load_run(self.world_model) if self.world_model else loaded
         result = in_world_report(
-            loaded, judge, open_dataset(judge.config.dataset), starts=self.episodes, noises=self.noises,
-            steps=self.steps, seed=self.seed, progress=BarProgress(),
+            loaded, judge, open_dataset(judge.config.dataset), starts=self.episodes,
+            noises=NOISES if self.noises is None else self.noises, steps=self.steps, seed=self.seed,
+            progress=BarProgress(),
         )  # fmt: skip
         result["world_model"] = str(self.world_model or self.run_folder)
         atomic_write(self.run_folder / "in_world_model.json", json.dumps(result, indent=1) + "\n")

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions, sample_transitions
 from langevin.diffusion.ddpm import DiscreteSchedule, cosine_schedule
+from langevin.diffusion.guidance import guided_noise
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.errors import require_at_least, require_between
 from langevin.nets.embeddings import SinusoidalEmbedding
@@ -108,8 +109,8 @@ class StepNetworks(eqx.Module):
 class StepDiffusion(eqx.Module):
     """A world model of one transition; raw units in and out.
 
-    guidance: w of (1 + w) eps(s, a) - w eps(nothing). clip: whether next states and rewards, and every estimate of a
-    next state on the way to it, are held in the dataset's range.
+    guidance: w of (1 + w) eps(s, a) - w eps(nothing). clip: whether next states and rewards are held in the dataset's
+    range. clip_estimates: whether every estimate of a next state on the way to it is, of which the paper says nothing.
     """
 
     networks: StepNetworks
@@ -117,6 +118,7 @@ class StepDiffusion(eqx.Module):
     schedule: DiscreteSchedule
     guidance: float = eqx.field(static=True)
     clip: bool = eqx.field(static=True)
+    clip_estimates: bool = eqx.field(static=True, default=True)
 
     def noise(
         self,
@@ -134,7 +136,7 @@ class StepDiffusion(eqx.Module):
         if self.guidance == 0:
             return told
         untold = self.networks.noise(noisy, steps, jnp.zeros_like(condition))
-        return (1 + self.guidance) * told - self.guidance * untold
+        return guided_noise(told, untold, self.guidance)
 
     def next_observations(
         self,
@@ -150,7 +152,7 @@ class StepDiffusion(eqx.Module):
         def denoise(noisy: Array, inputs: tuple[Array, Array]) -> tuple[Array, None]:
             step, key = inputs
             clean = self.schedule.clean_of(noisy, step, self.noise(noisy, step, condition))
-            if self.clip:
+            if self.clip_estimates:
                 # The first step of a cosine schedule leaves so little of the data that the noise's error is magnified
                 # some 200 times here.
                 clean = jnp.clip(clean, self.scales.diffused_low, self.scales.diffused_high)
@@ -212,8 +214,8 @@ class StepDiffusionTraining(eqx.Module):
 
     target: what is diffused. The paper's is the next state; its change is small against it, so that the same error
     of the noise costs less. diffusion_steps, offset: K and s of the cosine schedule. drop_probability: how often
-    state and action are left out in training. guidance, clip: see StepDiffusion. width, depth: of both networks.
-    batch_size: transitions an update.
+    state and action are left out in training. guidance, clip, clip_estimates: see StepDiffusion. width, depth: of both
+    networks. batch_size: transitions an update.
     """
 
     optimizer: DiffusionOptimizer = DiffusionOptimizer()
@@ -223,6 +225,7 @@ class StepDiffusionTraining(eqx.Module):
     drop_probability: float = eqx.field(static=True, default=0.1)
     guidance: float = eqx.field(static=True, default=0.1)
     clip: bool = eqx.field(static=True, default=True)
+    clip_estimates: bool = eqx.field(static=True, default=True)
     width: int = eqx.field(static=True, default=256)
     depth: int = eqx.field(static=True, default=3)
     batch_size: int = eqx.field(static=True, default=256)
@@ -307,7 +310,14 @@ class StepDiffusionTraining(eqx.Module):
 
     def model(self, state: StepDiffusionState) -> StepDiffusion:
         """The world model with averaged weights."""
-        return StepDiffusion(state.diffusion.average, state.scales, self.schedule, self.guidance, self.clip)
+        return StepDiffusion(
+            state.diffusion.average,
+            state.scales,
+            self.schedule,
+            self.guidance,
+            self.clip,
+            self.clip_estimates,
+        )
 
 
 def one_step_errors(

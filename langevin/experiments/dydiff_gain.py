@@ -242,9 +242,7 @@ def reopened(folder: Path, variant: str) -> Gain:
     """The experiment that filled a folder, as a finished variant's summary has it."""
     settings = read_summary(folder / variant)["settings"]
     held = {name: settings[name] for name in TRAINED_BY if name in settings}
-    return Gain(
-        out=folder, **{key: tuple(value) if isinstance(value, list) else value for key, value in held.items()}
-    )
+    return Gain(out=folder, **(held | {"set": tuple(held.get("set", ()))}))
 
 
 def trained_models(

@@ -84,6 +84,7 @@ def results(runs: Sequence[Run]) -> str:
             "not with published ones.</p>"
         )
     parts += [_stopped(run, record) for run in runs for record in run.stopped]
+    parts += [_remark(run, remark) for run in runs for remark in run.summary.get("remarks", ())]
     return "".join(parts)
 
 
@@ -202,6 +203,10 @@ def _stopped(run: Run, record: dict) -> str:
     where = f"in stage {record.get('stage')} at step {_count(record.get('step'))}"
     words = f"{run.label}, seed {record.get('seed')} stopped {where}: {record.get('reason')}."
     return f'<p class="warning">{escape(words)} Its score is that of its last good state.</p>'
+
+
+def _remark(run: Run, remark: str) -> str:
+    return f'<p class="warning">{escape(f"{run.label}: {remark}")}</p>'
 
 
 def _imagination(runs: Sequence[Run]) -> str:

@@ -354,6 +354,7 @@ def test_a_world_model_judges_another_runs_policies(copied, capsys):
         ("dydiff", ["--in-world-model", "--fqe"], "--fqe and --in-world-model are two evaluations"),
         ("iql", ["--world-model", "dydiff"], "--world-model goes with --in-world-model"),
         ("dydiff", ["--steps", "5"], "--steps goes with --in-world-model"),
+        ("dydiff", ["--noises", "5"], "--noises goes with --in-world-model"),
         (
             "dydiff",
             ["--in-world-model", "--sample"],
@@ -446,6 +447,7 @@ def test_a_policy_learned_from_two_systems_is_for_the_second(at_work, target_dat
     ("arguments", "message"),
     [
         (["td3bc", "--dara"], "--dara and --target-dataset go together"),
+        (["bc", "--dara", "--target-dataset", ID], "bc heeds no rewards, which are all that DARA changes"),
         (["td3bc", "--target-dataset", ID], "--dara and --target-dataset go together"),
         (["td3bc", "--dara", "--target-dataset", ID, "--finetune-on", ID], "two ways to use a target's data"),
         (["veteran", "--finetune-on", ID], "veteran cannot learn from a source and a target"),

@@ -242,7 +242,10 @@ def test_the_gradient_is_the_weighted_mean_of_the_rows_gradients():
 @pytest.mark.parametrize("target", ["next_state", "change"])
 def test_predictions_are_held_in_the_datas_range_when_they_are_clipped(target):
     """Networks that were never trained draw far from the data."""
-    held, free = (StepDiffusionTraining(target=target, width=8, depth=1, clip=clip) for clip in (True, False))
+    held, loose, free = (
+        StepDiffusionTraining(target=target, width=8, depth=1, clip=clip, clip_estimates=estimates)
+        for clip, estimates in [(True, True), (False, True), (False, False)]
+    )
     state = held.init(DATA, key=jax.random.key(0))
     far = eqx.tree_at(lambda s: s.diffusion.average.outcome.layers[-1].bias, state, jnp.array([50.0, 0.0]))
     low = min(float(DATA.next_observations.min()), float(DATA.observations.min()))
@@ -253,9 +256,13 @@ def test_predictions_are_held_in_the_datas_range_when_they_are_clipped(target):
     assert float(drawn.max()) <= high
     rewards, _ = held.model(far).outcomes(before, action, drawn)
     assert float(rewards.max()) == float(DATA.rewards.max())
-    drawn = draw(free.model(far), before, action, jax.random.key(1))
-    assert float(drawn.min()) < low
-    assert float(drawn.max()) > high
+    spread = [
+        float(jnp.abs(draw(model.model(far), before, action, jax.random.key(1))).max())
+        for model in (held, loose, free)
+    ]
+    assert spread[0] <= max(high, -low)
+    assert spread[1] == pytest.approx(spread[0], rel=0.5 if target == "next_state" else 2.0)
+    assert spread[2] > 1.5 * max(high, -low), "nothing is held"
     rewards, _ = free.model(far).outcomes(before, action, drawn)
     assert float(rewards.max()) > 2 * float(DATA.rewards.max())
 

@@ -166,6 +166,16 @@ def test_the_title_says_what_was_compared(folder):
     assert default_title(read_runs([folder])) == "4 algorithms on 2 datasets"
 
 
+def test_what_a_run_has_to_say_of_itself_is_told(tmp_path):
+    """A saturated classifier, collapsed importance weights: what makes a score mean less than it seems to."""
+    folder = fake_run(tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    remark = "97% of the scores are at an end: the classifier is saturated <b>"
+    (folder / "summary.json").write_text(json.dumps(summary | {"remarks": [remark]}))
+    page = build_page(read_runs([folder]))
+    assert "TD3+BC: 97% of the scores are at an end: the classifier is saturated &lt;b&gt;" in page
+
+
 def test_a_stopped_seed_is_told(tmp_path):
     folder = fake_run(tmp_path / "run", points=2)
     stop = {

@@ -248,9 +248,16 @@ def require_datasets(
         raise UsageError(
             f"{name} learns from a source and a target: name the target's data too (--target-dataset)"
         )
+    if transfer is not None and target is None:
+        raise UsageError(f"{transfer} learns from a source and a target: name the target's data too")
+    if transfer == "dara" and name == "bc":
+        raise UsageError(
+            "bc heeds no rewards, which are all that DARA changes; take a learner that does, as cql or bcq"
+        )
     if target is not None and not algorithm.takes_target and transfer is None:
         raise UsageError(
-            f"{name} learns from one dataset; leave out the target's, or learn from both by --dara or --finetune-on"
+            f"{name} learns from one dataset; leave out the target's, or learn from both by --dara or --finetune-on "
+            '(from Python transfer="dara" or "finetune")'
         )
 
 
