@@ -202,7 +202,9 @@ class Gain:
         chunk = config.epoch_steps
         if variant == "base":  # the same program with nothing imagined in its batches
             config = dataclasses.replace(config, real_share=1.0, rollouts=2, epoch_steps=self.steps)
-        stage = dydiff.policy_stage(config, setup.system, lambda data, results: data.world)
+        stage = dydiff.policy_stage(
+            config, setup.system, lambda data, results: data.world, stochastic=config.stochastic
+        )
         given = GainData(setup.data.transitions, setup.world(variant), setup.data.reward_factor)
         trained = train(
             [stage], given, tuple(range(self.seeds)), self.out / variant, chunk_steps=chunk,
@@ -241,8 +243,9 @@ class Gain:
 def reopened(folder: Path, variant: str) -> Gain:
     """The experiment that filled a folder, as a finished variant's summary has it."""
     settings = read_summary(folder / variant)["settings"]
-    held = {name: settings[name] for name in TRAINED_BY if name in settings}
-    return Gain(out=folder, **(held | {"set": tuple(held.get("set", ()))}))
+    held: dict[str, Any] = {name: settings[name] for name in TRAINED_BY if name in settings}
+    held["set"] = tuple(held.get("set", ()))
+    return Gain(out=folder, **held)
 
 
 def trained_models(

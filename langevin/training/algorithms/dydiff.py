@@ -120,7 +120,10 @@ def stages(config: Any, system: System) -> list[Stage]:
     explained = [inverse_stage(config)] if refined and config.final_actions == "inverse" else []
     return [
         *single_step_stages(config), *explained, *diffusion,
-        policy_stage(config, system, lambda data, results: taught_world(config, system, results, data.halt, data.edge)),
+        policy_stage(
+            config, system, lambda data, results: taught_world(config, system, results, data.halt, data.edge),
+            stochastic=config.stochastic,
+        ),
     ]  # fmt: skip
 
 

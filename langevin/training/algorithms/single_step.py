@@ -99,15 +99,16 @@ def stages(config: Any, system: System) -> list[Stage]:
             lambda data, results: EnsembleWorld(
                 results["dynamics"], results["reward"], data.halt, system.task.termination
             ),
+            stochastic=config.stochastic,
         ),
     ]  # fmt: skip
 
 
-def policy_stage(config: Any, system: System, world_of: Any) -> Stage:
-    """The learner, fed by the world that `world_of(data, results)` gives."""
+def policy_stage(config: Any, system: System, world_of: Any, *, stochastic: bool = False) -> Stage:
+    """The learner, fed by the world that `world_of(data, results)` gives, in which it acts by samples or by its mode."""
     dydiff = DyDiff(
         paced(config.learner, config.steps), config.rollouts, config.horizon, config.keep_share, config.filter,
-        config.real_share, config.capacity, config.batch_size, config.stochastic,
+        config.real_share, config.capacity, config.batch_size, stochastic,
     )  # fmt: skip
     return imagining_stage(
         dydiff, config, system, world_of,

@@ -1,0 +1,99 @@
+"""DyDiff and ADEPT over every learner they are published with, and runs that are killed at any of their checkpoints."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+
+from langevin.training.algorithms.registry import ALGORITHMS, load_settings
+from langevin.training.checkpoint import Checkpoints
+from langevin.training.loop import train
+from tests.training.small_log import small_log, small_system
+
+DATASET = "halfcheetah/medium-v0"
+LEARNER = {
+    "td3bc": {"learner.width": 8, "learner.depth": 1},
+    "iql": {"learner.width": 8, "learner.depth": 1},
+    "sac": {"learner.width": 8, "learner.depth": 1},
+    "cql": {"learner.base.width": 8, "learner.base.depth": 1, "learner.samples": 2},
+    "diffusion_ql": {
+        "learner.width": 8,
+        "learner.depth": 1,
+        "learner.diffusion_steps": 2,
+        "learner.candidates": 2,
+    },
+}
+SHARED = {"steps": 20, "epoch_steps": 10, "batch_size": 16, "rollouts": 4, "capacity": 200}
+MODELS = {
+    "dydiff": {
+        "horizon": 6, "dynamics_steps": 20, "reward_steps": 10, "world_model_steps": 20, "inverse_steps": 10,
+        "dynamics.width": 8, "dynamics.depth": 1, "dynamics.members": 2, "dynamics.elites": 1, "reward.width": 8,
+        "reward.depth": 1, "world_model.width": 8, "world_model.multipliers": (1,), "world_model.batch_size": 4,
+        "schedule.steps": 2, "iterations": 2, "halt": False,
+    },
+    "adept": {
+        "rollout_steps": 3, "world_model_steps": 20, "behaviour_steps": 10, "refit_steps": 2, "refit_batch_size": 8,
+        "world_model.width": 8, "world_model.depth": 1, "world_model.diffusion_steps": 2, "world_model.batch_size": 8,
+        "behaviour.width": 8, "behaviour.depth": 1,
+    },
+    "policy_guided": {
+        "horizon": 6, "world_model_steps": 20, "world_model.width": 8, "world_model.multipliers": (1,),
+        "world_model.batch_size": 4, "schedule.steps": 2,
+    },
+}  # fmt: skip
+
+
+def run(name, base, folder=None, **more):
+    """One seed of the smallest run, saved at every chunk."""
+    algorithm = ALGORITHMS[name]
+    config = load_settings(name, base, "cpu", DATASET, SHARED | MODELS[name] | LEARNER[base])
+    log = small_log()
+    return train(
+        algorithm.stages(config, small_system()), algorithm.prepare(config, log), [0], folder, chunk_steps=10,
+        checkpoint_seconds=0.0, **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        *(("dydiff", base) for base in ("td3bc", "cql", "diffusion_ql", "iql")),
+        *(("adept", base) for base in ("iql", "sac", "diffusion_ql")),
+    ],
+)
+def test_a_learner_imagines_and_learns_from_it(name, base):
+    state = run(name, base).states["policy"]
+    assert int(state.buffer.filled[0]) > 0
+    rows = jax.tree.map(lambda leaf: np.asarray(leaf)[0, : int(state.buffer.filled[0])], state.buffer.rows)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rows))
+    assert all(
+        np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(state.learner, eqx.is_inexact_array))
+    )
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("name", "base"), [("dydiff", "td3bc"), ("policy_guided", "sac")])
+def test_a_run_killed_at_any_of_its_checkpoints_ends_as_one_that_was_not(name, base, tmp_path, monkeypatch):
+    """In every stage, at its middle and at its end: models, optimisers, synthetic buffer and keys come back."""
+    expected = run(name, base, tmp_path / "whole").states
+    save, written = Checkpoints.save, []
+
+    def save_and_die(self, *arguments, **more):
+        save(self, *arguments, **more)
+        written.append(arguments[0])
+        raise KilledError
+
+    places = []
+    for attempt in range(50):
+        monkeypatch.setattr(Checkpoints, "save", save_and_die)
+        try:
+            found = run(name, base, tmp_path / "killed", resume=attempt > 0).states
+            break
+        except KilledError:
+            places.append((written[-1].stage, written[-1].step, written[-1].finished))
+    assert len(set(places)) == len(places) >= 6, "it was killed at every one of them"
+    assert {stage for stage, *_ in places} == set(expected)
+    assert eqx.tree_equal(found, expected)
