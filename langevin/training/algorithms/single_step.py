@@ -105,7 +105,7 @@ def stages(config: Any, system: System) -> list[Stage]:
 
 
 def policy_stage(config: Any, system: System, world_of: Any, *, stochastic: bool = False) -> Stage:
-    """The learner, fed by the world that `world_of(data, results)` gives, in which it acts by samples or by its mode."""
+    """The learner, fed by the world that `world_of(data, results)` gives, acting by samples or by its mode."""
     dydiff = DyDiff(
         paced(config.learner, config.steps), config.rollouts, config.horizon, config.keep_share, config.filter,
         config.real_share, config.capacity, config.batch_size, stochastic,
