@@ -58,7 +58,7 @@ def fidelity_report(
     assert isinstance(world, DyDiffWorld)
     last = loaded.stages[-1]
     assert last.policy is not None
-    trained = acting(last.policy(states[last.name], states))
+    trained = acting(last.policy(states[last.name], states).greedy())
     recipe = loaded.config.dataset_metadata.get("recipe", {})
     data = "noisy" if float(recipe.get("action_noise", 0) or 0) > 0 else "clean"
     rows: list[dict[str, Any]] = []
