@@ -129,10 +129,18 @@ def test_train_command_of_a_logged_system(tank, tmp_path, capsys):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["return"] is None
 
 
-def test_an_add_on_refuses_terminations_it_has_no_rule_for(tank, tmp_path):
+def test_a_world_model_learns_the_endings_of_a_system_without_a_rule(tank, tmp_path):
     langevin.save_dataset(logs(terminating=True), "tank/emptied-v0")
-    with pytest.raises(langevin.UsageError, match="when an imagined episode ends"):
-        langevin.train("dydiff", "tank/emptied-v0", tmp_path / "run", steps=2)
+    settings = TINY | {"epoch_steps": 2, "dynamics_steps": 2, "reward_steps": 2, "rollouts": 2, "horizon": 4}
+    for dataset, learned in (("tank/emptied-v0", True), (tank, False)):
+        out = tmp_path / dataset
+        langevin.train(
+            "single_step", dataset, out, base="td3bc", steps=2, seeds=1,
+            settings=settings | {"dynamics.width": 8, "dynamics.depth": 1, "capacity": 100, "halt": False},
+        )  # fmt: skip
+        assert (out / "checkpoints").is_dir()
+        assert bool(list((out / "checkpoints").glob("*termination*"))) == learned
+        assert langevin.load_policy(out).act([0.4]).shape == (1,)
 
 
 def test_a_learner_goes_on_on_a_second_systems_data_from_python_too(tank, tmp_path):

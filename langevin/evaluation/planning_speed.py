@@ -71,8 +71,11 @@ def first_windows(policy: Policy) -> WindowDiffusion:
 
 
 def renews(policy: Policy) -> bool:
-    """Whether a plan can begin at the one before it; those to a goal are drawn anew."""
-    return not isinstance(policy, PlannerPolicy)
+    """Whether the whole of a plan can begin at the one before it.
+
+    Plans to a goal are drawn anew, and so is what a hierarchy's low level fills in, by all the calls of its chain.
+    """
+    return not isinstance(policy, PlannerPolicy | HierarchicalPlanner)
 
 
 def resampled(policy: Any, sampling: ChainSampling) -> Any:

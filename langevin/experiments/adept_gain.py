@@ -108,7 +108,7 @@ class ADEPTGain:
         if variant == "ensemble":
             single_step = load_settings("single_step", self.base, "cpu", self.dataset, {})
             world_of = lambda data, results: ensemble_world(single_step, system, results)
-            return [*single_step_stages(single_step), learner_stage(config, system, world_of)]
+            return [*single_step_stages(single_step, system), learner_stage(config, system, world_of)]
         if variant == "base":
             config = alone(config)
         return [learner_stage(config, system, lambda data, results: simulator_world(system.task))]

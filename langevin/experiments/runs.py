@@ -1,5 +1,6 @@
 """A whole run: data in, a trained and evaluated run folder out; and back from a folder to its models."""
 
+import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from jaxtyping import Float
 from langevin.data.sources import open_dataset
 from langevin.data.trajectories import Trajectories
 from langevin.envs.tasks import LOGGED, Task, find_task, get_task, logged_task
-from langevin.errors import UsageError
 from langevin.evaluation.episodes import Episodes, run_episodes
 from langevin.evaluation.scores import score_summary
 from langevin.planners.slider import with_contexts
@@ -104,10 +104,7 @@ def run(
     task = task_of(trajectories, request.target_dataset or request.dataset)
     system = system_of(task, *datasets)
     if algorithm.imagines and not task.has_simulator and trajectories.terminations.any():
-        raise UsageError(
-            f"{request.algorithm} must know when an imagined episode ends, and {request.dataset} has terminations "
-            "of a system without a rule here; train bc or td3bc, which learn from the logged ones"
-        )
+        system = dataclasses.replace(system, learns_endings=True)
     settings = load_settings(
         request.algorithm, request.base, request.preset, request.dataset, request.overrides, request.transfer
     )
@@ -177,6 +174,7 @@ def load_run(folder: Path) -> LoadedRun:
         config.action_size,
         np.asarray(config.action_low, np.float32),
         np.asarray(config.action_high, np.float32),
+        config.learns_endings,
     )
     algorithm = find_algorithm(config.algorithm, config.transfer)  # pyright: ignore[reportArgumentType]
     settings = from_table(algorithm.config_class(config.base), config.settings, str(folder))
@@ -247,6 +245,7 @@ def run_config(
         action_size=system.action_size,
         action_low=tuple(map(float, system.action_low)),
         action_high=tuple(map(float, system.action_high)),
+        learns_endings=system.learns_endings,
         dataset_metadata=datasets[0].metadata,
         target_dataset=request.target_dataset,
         transfer=request.transfer,

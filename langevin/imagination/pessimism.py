@@ -35,7 +35,7 @@ class PenalisedWorld(DynamicsWorld):
 
     dynamics: DynamicsModel
     reward: RewardModel
-    termination: Termination = eqx.field(static=True)
+    termination: Termination
     penalty: float | Float[Array, ""] | None
 
     def imagine(
@@ -86,7 +86,7 @@ class HaltingWorld(DynamicsWorld):
     dynamics: DynamicsModel
     reward: RewardModel
     unknown: Unknown
-    termination: Termination = eqx.field(static=True)
+    termination: Termination
 
     def imagine(
         self, policy: Policy, starts: Float[Array, "rollouts observation"], horizon: int, *, key: PRNGKeyArray

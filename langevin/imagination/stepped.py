@@ -5,7 +5,6 @@ wavers by as much as a step is long. The single-step model is the other way roun
 many. So the one says which states are visited, and the other what the policy's action leads to from each of them.
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -27,7 +26,7 @@ class SteppedWorld(World):
     world: World
     dynamics: DynamicsModel
     halt: Halt | None
-    termination: Termination = eqx.field(static=True)
+    termination: Termination
 
     def imagine(
         self, policy: Policy, starts: Float[Array, "rollouts observation"], horizon: int, *, key: PRNGKeyArray

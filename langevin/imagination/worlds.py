@@ -98,7 +98,7 @@ class EnsembleWorld(DynamicsWorld):
     dynamics: DynamicsModel
     reward: RewardModel
     halt: Halt | None
-    termination: Termination = eqx.field(static=True)
+    termination: Termination
 
     def imagine(
         self, policy: Policy, starts: Float[Array, "rollouts observation"], horizon: int, *, key: PRNGKeyArray
@@ -139,7 +139,7 @@ class DyDiffWorld(DynamicsWorld):
     inverse: InverseModel | None
     halt: Halt | None
     edge: Support | None
-    termination: Termination = eqx.field(static=True)
+    termination: Termination
     refinement: Refinement
     iterations: int = eqx.field(static=True)
     mix: float = eqx.field(static=True)

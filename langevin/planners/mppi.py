@@ -58,7 +58,7 @@ class MPPIPolicy(Policy):
     reward: RewardModel
     action_low: Float[Array, " action"]
     action_high: Float[Array, " action"]
-    termination: Callable[[Array, Array, Array], Bool[Array, "..."]] = eqx.field(static=True)
+    termination: Callable[[Array, Array, Array], Bool[Array, "..."]]
     search: Search
 
     def start(self, batch_size: int) -> ActionPlan:

@@ -70,6 +70,8 @@ class RunConfig:
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     """Action bounds per dimension, in the action's own units."""
+    learns_endings: bool = False
+    """Whether the world model learned when the system ends an episode, for want of a rule."""
     base: str | None = None
     """The learner an add-on stands on."""
     target_dataset: str | None = None

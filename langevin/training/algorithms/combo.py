@@ -7,7 +7,12 @@ from langevin.imagination.buffer import real_rows_of
 from langevin.imagination.pessimism import PenalisedWorld
 from langevin.policies.combo import COMBO, PushedStates
 from langevin.policies.cql import CQL
-from langevin.training.algorithms.model_based import BranchedConfig, imagining_stage, single_step_stages
+from langevin.training.algorithms.model_based import (
+    BranchedConfig,
+    imagining_stage,
+    single_step_stages,
+    termination_of,
+)
 from langevin.training.algorithms.system import System
 from langevin.training.stage import Stage
 
@@ -37,11 +42,11 @@ def stages(config: COMBOConfig, system: System) -> list[Stage]:
     """The models, then the policy."""
     learner = COMBO(config.learner, config.real_rows, config.pushed_states)
     return [
-        *single_step_stages(config),
+        *single_step_stages(config, system),
         imagining_stage(
             config.branched(learner), config, system,
             lambda data, results: PenalisedWorld(
-                results["dynamics"], results["reward"], system.task.termination, penalty=None
+                results["dynamics"], results["reward"], termination_of(system, results), penalty=None
             ),
         ),
     ]  # fmt: skip

@@ -20,7 +20,12 @@ from langevin.imagination.refinement import Refinement
 from langevin.imagination.stepped import SteppedWorld
 from langevin.imagination.trajectory_model import TrajectoryModelTraining
 from langevin.imagination.worlds import DyDiffWorld, DynamicsWorld, EnsembleWorld, World
-from langevin.training.algorithms.model_based import diffusion_stage, model_stage, single_step_stages
+from langevin.training.algorithms.model_based import (
+    diffusion_stage,
+    model_stage,
+    single_step_stages,
+    termination_of,
+)
 from langevin.training.algorithms.single_step import SingleStepConfig, policy_stage, reward_factor
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
@@ -119,7 +124,7 @@ def stages(config: Any, system: System) -> list[Stage]:
     diffusion = [world_model_stage(config)] if refined else []
     explained = [inverse_stage(config)] if refined and config.final_actions == "inverse" else []
     return [
-        *single_step_stages(config), *explained, *diffusion,
+        *single_step_stages(config, system), *explained, *diffusion,
         policy_stage(
             config, system, lambda data, results: taught_world(config, system, results, data.halt, data.edge),
             stochastic=config.stochastic,
@@ -131,7 +136,7 @@ def learned_world(
     config: Any, system: System, results: Results, halt: Halt | None = None, edge: Support | None = None
 ) -> DynamicsWorld:
     """The world made of the finished models."""
-    termination = system.task.termination
+    termination = termination_of(system, results)
     if config.iterations == 0:
         return EnsembleWorld(results["dynamics"], results["reward"], halt, termination)
     return DyDiffWorld(
@@ -147,7 +152,7 @@ def taught_world(
     if config.iterations == 0 or config.successors == "refined":
         return learned_world(config, system, results, halt, edge)
     world = learned_world(config, system, results, edge=edge)
-    return SteppedWorld(world, results["dynamics"], halt, system.task.termination)
+    return SteppedWorld(world, results["dynamics"], halt, termination_of(system, results))
 
 
 def inverse_stage(config: Any) -> Stage:

@@ -13,9 +13,10 @@ from langevin.data.trajectories import Trajectories
 from langevin.dynamics.ensemble_training import EnsembleTraining
 from langevin.dynamics.reward import RewardTraining
 from langevin.dynamics.split import SplitTransitions, split_transitions
+from langevin.dynamics.termination import TerminationTraining
 from langevin.imagination.branched import BranchedRollouts
 from langevin.imagination.dydiff import DyDiff
-from langevin.imagination.worlds import EnsembleWorld, World
+from langevin.imagination.worlds import EnsembleWorld, Termination, World
 from langevin.policies.base import Learner
 from langevin.training.algorithms.pace import paced
 from langevin.training.algorithms.system import Results, System
@@ -66,11 +67,12 @@ def prepare(config: Any, trajectories: Trajectories) -> ModelData:
     return ModelData(transitions_of(trajectories), split_transitions(trajectories))
 
 
-def single_step_stages(config: Any) -> list[Stage]:
-    """The dynamics ensemble and the reward model."""
+def single_step_stages(config: Any, system: System) -> list[Stage]:
+    """The dynamics ensemble, the reward model and, for a system without a rule, a model of when episodes end."""
     return [
         dynamics_stage(config.dynamics, config.dynamics_steps),
         reward_stage(config.reward, config.reward_steps),
+        *ending_stages(system, config.reward_steps),
     ]
 
 
@@ -82,6 +84,17 @@ def dynamics_stage(training: EnsembleTraining, steps: int) -> Stage:
 def reward_stage(training: RewardTraining, steps: int) -> Stage:
     """The reward model."""
     return model_stage("reward", training, steps, lambda data: data.split)
+
+
+def ending_stages(system: System, steps: int) -> list[Stage]:
+    """The model of when episodes end, where the task has no rule of it."""
+    stage = model_stage("termination", TerminationTraining(), steps, lambda data: data.split)
+    return [stage] if system.learns_endings else []
+
+
+def termination_of(system: System, results: Results) -> Termination:
+    """When an imagined episode ends: by the task's rule, or as was learned where it has none."""
+    return results["termination"] if system.learns_endings else system.task.termination
 
 
 def diffusion_stage(config: Any, data_of: Any) -> Stage:
@@ -108,7 +121,7 @@ def model_stage(name: str, training: Any, steps: int, data_of: Any) -> Stage:
 
 def ensemble_world(config: Any, system: System, results: Results) -> EnsembleWorld:
     """The finished single-step models as they are: no penalty, no halting."""
-    return EnsembleWorld(results["dynamics"], results["reward"], None, system.task.termination)
+    return EnsembleWorld(results["dynamics"], results["reward"], None, termination_of(system, results))
 
 
 def imagining_stage(

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from langevin.errors import require_at_least
 from langevin.imagination.pessimism import PenalisedWorld
 from langevin.policies.sac import SAC
-from langevin.training.algorithms.model_based import BranchedConfig, imagining_stage, single_step_stages
+from langevin.training.algorithms.model_based import (
+    BranchedConfig,
+    imagining_stage,
+    single_step_stages,
+    termination_of,
+)
 from langevin.training.algorithms.system import System
 from langevin.training.stage import Stage
 
@@ -25,11 +30,11 @@ class MOPOConfig(BranchedConfig):
 def stages(config: MOPOConfig, system: System) -> list[Stage]:
     """The models (Algorithm 2, line 1), then the policy (lines 2-10)."""
     return [
-        *single_step_stages(config),
+        *single_step_stages(config, system),
         imagining_stage(
             config.branched(config.learner), config, system,
             lambda data, results: PenalisedWorld(
-                results["dynamics"], results["reward"], system.task.termination, config.penalty
+                results["dynamics"], results["reward"], termination_of(system, results), config.penalty
             ),
         ),
     ]  # fmt: skip

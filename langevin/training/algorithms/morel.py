@@ -12,6 +12,7 @@ from langevin.training.algorithms.model_based import (
     ModelData,
     imagining_stage,
     single_step_stages,
+    termination_of,
 )
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
@@ -38,11 +39,11 @@ class MOReLConfig(BranchedConfig):
 def stages(config: MOReLConfig, system: System) -> list[Stage]:
     """The models, the threshold of the unknown, then the policy."""
     return [
-        *single_step_stages(config), unknown_stage(config),
+        *single_step_stages(config, system), unknown_stage(config),
         imagining_stage(
             config.branched(config.learner), config, system,
             lambda data, results: HaltingWorld(
-                results["dynamics"], results["reward"], results["unknown"], system.task.termination
+                results["dynamics"], results["reward"], results["unknown"], termination_of(system, results)
             ),
         ),
     ]  # fmt: skip

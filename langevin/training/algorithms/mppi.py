@@ -7,7 +7,12 @@ import jax.numpy as jnp
 from langevin.dynamics.ensemble_training import EnsembleTraining
 from langevin.dynamics.reward import RewardTraining
 from langevin.planners.mppi import MPPIPolicy, Search
-from langevin.training.algorithms.model_based import dynamics_stage, reward_stage
+from langevin.training.algorithms.model_based import (
+    dynamics_stage,
+    ending_stages,
+    reward_stage,
+    termination_of,
+)
 from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
@@ -26,13 +31,14 @@ class MPPIConfig:
 
 
 def stages(config: MPPIConfig, system: System) -> list[Stage]:
-    """The reward model, then the ensemble, with which the policy is complete."""
+    """The reward model, what ends episodes if that is learned, then the ensemble, with which the policy is complete."""
 
     def policy(dynamics, results: Results) -> MPPIPolicy:
         return MPPIPolicy(
             dynamics, results["reward"], jnp.asarray(system.action_low), jnp.asarray(system.action_high),
-            system.task.termination, config.search,
+            termination_of(system, results), config.search,
         )  # fmt: skip
 
     dynamics = dynamics_stage(config.dynamics, config.steps)
-    return [reward_stage(config.reward, config.reward_steps), replace(dynamics, policy=policy)]
+    others = [reward_stage(config.reward, config.reward_steps), *ending_stages(system, config.reward_steps)]
+    return [*others, replace(dynamics, policy=policy)]

@@ -19,7 +19,7 @@ from langevin.imagination.filters import FilterName
 from langevin.imagination.halting import Halt, fit_halt
 from langevin.imagination.rewards import RescaledRewards
 from langevin.imagination.worlds import EnsembleWorld
-from langevin.training.algorithms.model_based import imagining_stage, single_step_stages
+from langevin.training.algorithms.model_based import imagining_stage, single_step_stages, termination_of
 from langevin.training.algorithms.pace import paced
 from langevin.training.algorithms.system import System
 from langevin.training.stage import Stage
@@ -93,11 +93,11 @@ def reward_factor(config: Any, trajectories: Trajectories) -> Float[Array, ""]:
 def stages(config: Any, system: System) -> list[Stage]:
     """Models of one step, then the policy (DyDiff's Algorithm 1 without lines 2 and 7-9)."""
     return [
-        *single_step_stages(config),
+        *single_step_stages(config, system),
         policy_stage(
             config, system,
             lambda data, results: EnsembleWorld(
-                results["dynamics"], results["reward"], data.halt, system.task.termination
+                results["dynamics"], results["reward"], data.halt, termination_of(system, results)
             ),
             stochastic=config.stochastic,
         ),

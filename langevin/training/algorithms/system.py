@@ -25,6 +25,8 @@ class System:
     action_size: int
     action_low: Float[np.ndarray, " action"]
     action_high: Float[np.ndarray, " action"]
+    learns_endings: bool = False
+    """Whether a world model must learn when the system ends an episode, for the task has no rule of it."""
 
     def spec(self, transitions: Transitions) -> SystemSpec:
         """What a learner must know; observations are z-scored by these transitions."""
