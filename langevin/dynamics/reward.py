@@ -7,7 +7,8 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from langevin.data.normalize import GaussianNormalizer
-from langevin.data.sampling import Transitions, sample_transitions
+from langevin.data.sampling import Transitions
+from langevin.dynamics.fitting import FitState, first_fit, fit_step
 from langevin.dynamics.split import SplitTransitions
 from langevin.nets.mlp import MLP
 
@@ -31,15 +32,6 @@ class RewardModel(eqx.Module):
         return jnp.square(predicted - transitions.rewards).mean()
 
 
-class RewardState(eqx.Module):
-    """Everything the training of a reward model carries from step to step."""
-
-    model: RewardModel
-    optimizer_state: optax.OptState
-    held_out_error: Float[Array, ""]
-    """As last measured."""
-
-
 class RewardTraining(eqx.Module):
     """Training of a reward model.
 
@@ -58,38 +50,26 @@ class RewardTraining(eqx.Module):
         """Adam."""
         return optax.adam(self.learning_rate)
 
-    def init(self, data: SplitTransitions, *, key: PRNGKeyArray) -> RewardState:
+    def init(self, data: SplitTransitions, *, key: PRNGKeyArray) -> FitState:
         """A fresh network."""
         training = data.training
         in_size = training.observations.shape[-1] + training.actions.shape[-1]
         network = MLP(in_size, 1, self.width, self.depth, jax.nn.relu, key=key)
-        model = RewardModel(network, data.scales.observation)
-        optimizer_state = self.optimizer.init(eqx.filter(network, eqx.is_inexact_array))
-        return RewardState(model, optimizer_state, model.error(data.held_out))
+        return first_fit(RewardModel(network, data.scales.observation), self.optimizer, data)
 
     def update(
-        self, state: RewardState, data: SplitTransitions, *, step: Int[Array, ""] | int, key: PRNGKeyArray
-    ) -> tuple[RewardState, dict[str, Float[Array, ""]]]:
+        self, state: FitState, data: SplitTransitions, *, step: Int[Array, ""] | int, key: PRNGKeyArray
+    ) -> tuple[FitState, dict[str, Float[Array, ""]]]:
         """One step of Adam on a batch of training rows."""
-        batch = sample_transitions(data.training, self.batch_size, key=key)
-        normalizer = state.model.observation_normalizer
-        loss, gradient = eqx.filter_value_and_grad(
-            lambda network: RewardModel(network, normalizer).error(batch)
-        )(state.model.network)
-        updates, optimizer_state = self.optimizer.update(gradient, state.optimizer_state)
-        model = RewardModel(eqx.apply_updates(state.model.network, updates), normalizer)
-        held_out_error = jax.lax.cond(
-            (jnp.asarray(step) + 1) % self.evaluate_every == 0,
-            lambda: model.error(data.held_out),
-            lambda: state.held_out_error,
+        state, loss = fit_step(
+            state, self.optimizer, data, self.batch_size, self.evaluate_every, step=step, key=key
         )
-        metrics = {"reward/loss": loss, "reward/held_out_error": held_out_error}
-        return RewardState(model, optimizer_state, held_out_error), metrics
+        return state, {"reward/loss": loss, "reward/held_out_error": state.held_out_error}
 
-    def done(self, state: RewardState) -> Bool[Array, ""]:
+    def done(self, state: FitState) -> Bool[Array, ""]:
         """Never: rewards are trained for a fixed number of updates."""
         return jnp.array(False)
 
-    def finish(self, state: RewardState) -> RewardModel:
+    def finish(self, state: FitState) -> RewardModel:
         """The model."""
         return state.model

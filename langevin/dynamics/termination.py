@@ -7,7 +7,8 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from langevin.data.normalize import GaussianNormalizer
-from langevin.data.sampling import Transitions, sample_transitions
+from langevin.data.sampling import Transitions
+from langevin.dynamics.fitting import FitState, first_fit, fit_step
 from langevin.dynamics.split import SplitTransitions
 from langevin.nets.mlp import MLP
 
@@ -45,15 +46,6 @@ class TerminationModel(eqx.Module):
         return optax.sigmoid_binary_cross_entropy(logits, transitions.terminations).mean()
 
 
-class TerminationState(eqx.Module):
-    """A termination model in training."""
-
-    model: TerminationModel
-    optimizer_state: optax.OptState
-    held_out_error: Float[Array, ""]
-    """As last measured."""
-
-
 class TerminationTraining(eqx.Module):
     """Training of a termination model.
 
@@ -72,40 +64,22 @@ class TerminationTraining(eqx.Module):
         """Adam."""
         return optax.adam(self.learning_rate)
 
-    def init(self, data: SplitTransitions, *, key: PRNGKeyArray) -> TerminationState:
+    def init(self, data: SplitTransitions, *, key: PRNGKeyArray) -> FitState:
         """A fresh network."""
         training = data.training
         size = 2 * training.observations.shape[-1] + training.actions.shape[-1]
-        model = TerminationModel(
-            MLP(size, 1, self.width, self.depth, jax.nn.relu, key=key), data.scales.observation
-        )
-        optimizer_state = self.optimizer.init(eqx.filter(model.network, eqx.is_inexact_array))
-        return TerminationState(model, optimizer_state, model.error(data.held_out))
+        network = MLP(size, 1, self.width, self.depth, jax.nn.relu, key=key)
+        return first_fit(TerminationModel(network, data.scales.observation), self.optimizer, data)
 
     def update(
-        self,
-        state: TerminationState,
-        data: SplitTransitions,
-        *,
-        step: Int[Array, ""] | int,
-        key: PRNGKeyArray,
-    ) -> tuple[TerminationState, dict[str, Float[Array, ""]]]:
+        self, state: FitState, data: SplitTransitions, *, step: Int[Array, ""] | int, key: PRNGKeyArray
+    ) -> tuple[FitState, dict[str, Float[Array, ""]]]:
         """One step of Adam on a batch of training rows."""
-        batch = sample_transitions(data.training, self.batch_size, key=key)
-        normalizer = state.model.observation_normalizer
-        loss, gradient = eqx.filter_value_and_grad(
-            lambda network: TerminationModel(network, normalizer).error(batch)
-        )(state.model.network)
-        updates, optimizer_state = self.optimizer.update(gradient, state.optimizer_state)
-        model = TerminationModel(eqx.apply_updates(state.model.network, updates), normalizer)
-        held_out_error = jax.lax.cond(
-            (jnp.asarray(step) + 1) % self.evaluate_every == 0,
-            lambda: model.error(data.held_out),
-            lambda: state.held_out_error,
+        state, loss = fit_step(
+            state, self.optimizer, data, self.batch_size, self.evaluate_every, step=step, key=key
         )
-        metrics = {"termination/loss": loss, "termination/held_out_error": held_out_error}
-        return TerminationState(model, optimizer_state, held_out_error), metrics
+        return state, {"termination/loss": loss, "termination/held_out_error": state.held_out_error}
 
-    def finish(self, state: TerminationState) -> TerminationModel:
+    def finish(self, state: FitState) -> TerminationModel:
         """The model."""
         return state.model
