@@ -44,8 +44,8 @@ class DMEMMTable:
 
     datasets: tuple[str, ...] = ("pointmaze/umaze-v0",)
     """Dataset ids."""
-    variants: tuple[str, ...] = tuple(VARIANTS)
-    """Which to train, in order; the sweeps come after them."""
+    variants: tuple[str, ...] | None = None
+    """Which to train, in order; the sweeps come after them. None: all that differ from DMEMM on every dataset."""
     preset: str = "cpu"
     """Of the settings that the variants share."""
     steps: int | None = None
@@ -65,20 +65,22 @@ class DMEMMTable:
 
     def columns(self) -> dict[str, dict[str, Any]]:
         """Name of each column -> its settings."""
-        return (
-            {name: VARIANTS[name] for name in self.variants}
-            | {
-                f"lambda_tr {value:g}": {"planner.transition_weight": value}
-                for value in self.transition_weights
-            }
-            | {f"lambda_rd {value:g}": {"planner.reward_weight": value} for value in self.reward_weights}
-        )
+        sweeps = {
+            f"lambda_{short} {value:g}": {f"planner.{long}_weight": value}
+            for short, long, values in (
+                ("tr", "transition", self.transition_weights), ("rd", "reward", self.reward_weights),
+            ) for value in values
+        }  # fmt: skip
+        if self.variants is not None:
+            return {name: VARIANTS[name] for name in self.variants} | sweeps
+        kept = (name for name in VARIANTS if name == "DMEMM" or not self.same_on(VARIANTS[name]))
+        return {name: VARIANTS[name] for name in kept} | sweeps
 
     def run(self) -> dict[str, dict[str, Any]]:
         """The summaries, by variant and dataset."""
         if self.seeds < 2:
             raise UsageError(f"--seeds must be at least 2, for an interval needs a spread; got {self.seeds}")
-        for name in self.variants:
+        for name in self.variants or ():
             if name not in VARIANTS:
                 raise UsageError(f"--variants {name} is none of them; {nearest(name, VARIANTS)}")
         self.require_differences()
@@ -93,16 +95,22 @@ class DMEMMTable:
 
     def require_differences(self) -> None:
         """Raises UsageError for a variant that changes nothing on a dataset: it would be DMEMM trained twice."""
+        for name, settings in self.columns().items():
+            if name != "DMEMM" and (dataset := self.same_on(settings)):
+                raise UsageError(
+                    f"{name} is DMEMM itself on {dataset} at the {self.preset} preset; leave it out by --variants, or "
+                    "set what it takes away, as in --set guidance.scale=0.001"
+                )
+
+    def same_on(self, settings: dict[str, Any]) -> str | None:
+        """The first dataset on which these settings change nothing."""
         for dataset in self.datasets:
             whole = load_settings("dmemm", None, self.preset, dataset, self.shared())
-            for name, settings in self.columns().items():
-                same = load_settings("dmemm", None, self.preset, dataset, self.shared() | settings) == whole
-                unguided = settings and all(key.startswith("guidance.") for key in settings)
-                if name != "DMEMM" and (same or (unguided and not whole.guidance.scale)):
-                    raise UsageError(
-                        f"{name} is DMEMM itself on {dataset} at the {self.preset} preset; leave it out by --variants, "
-                        "or set what it takes away, as in --set guidance.scale=0.001"
-                    )
+            changed = load_settings("dmemm", None, self.preset, dataset, self.shared() | settings)
+            of_guidance = bool(settings) and all(key.startswith("guidance.") for key in settings)
+            if changed == whole or (of_guidance and not whole.guidance.scale):
+                return dataset
+        return None
 
     def shared(self) -> dict[str, Any]:
         """What is set for every variant."""
