@@ -5,7 +5,7 @@ import pytest
 
 from langevin.diffusion.chain_sampler import ChainSampling
 from langevin.errors import UsageError
-from langevin.evaluation.planning_speed import deciding, first_windows, resampled, trials
+from langevin.evaluation.planning_speed import deciding, first_windows, renews, resampled, trials
 from langevin.planners.hierarchical import HierarchicalPlanner
 from langevin.planners.receding import RecedingPlanner
 from langevin.policies.base import Policy
@@ -24,7 +24,7 @@ from tests.planners.test_hierarchical import (
 )
 
 
-def up(mean, variance, time):
+def up(mean, clean, variance, time):
     return mean + variance
 
 
@@ -57,6 +57,7 @@ def test_the_full_chain_comes_first_and_only_shorter_ways_after_it():
     warm = next(way for way in ways if way.label == "DDPM, warm")
     assert (warm.sampling.steps, warm.sampling.renewed_steps) == (6, 3)
     assert "DDPM, warm" not in {way.label for way in trials(6, (3,), renews=False)}
+    assert not renews(planner()), "a hierarchy's low level fills in anew, by all its calls"
 
 
 def test_a_program_decides_for_every_system_anew():
