@@ -12,7 +12,7 @@ from langevin.data.sources import open_dataset
 from langevin.errors import UsageError
 from langevin.experiments.fidelity import fidelity_report, save_fidelity
 from langevin.experiments.runs import LoadedRun, load_run, one_seed
-from langevin.experiments.world_fidelity import world_fidelity
+from langevin.experiments.world_fidelity import drawn_fidelity, world_fidelity
 from langevin.progress import BarProgress
 from langevin.report.world_fidelity import world_verdict
 from langevin.training.algorithms.registry import ALGORITHMS, find_algorithm
@@ -22,8 +22,11 @@ from langevin.training.algorithms.registry import ALGORITHMS, find_algorithm
 class Fidelity:
     """Measure a run's world model against the simulator replaying the same actions.
 
+    A model that draws experience and answers no actions (synther, mtdiff, policy_guided) is held to those it drew.
+
     Examples:
     langevin fidelity runs/mopo-hopper-medium-v0
+    langevin fidelity runs/synther-td3bc-pointmaze-umaze-v0
     langevin fidelity runs/dydiff-td3bc-pointmaze-umaze-v0
     langevin fidelity runs/dydiff-td3bc-pointmaze-umaze-v0 --rollouts 256 --strengths 0 0.25 0.5 1
     langevin fidelity runs/dydiff-td3bc-pointmaze-umaze-v0 --refine-from rollout
@@ -32,7 +35,7 @@ class Fidelity:
     run_folder: tyro.conf.Positional[Path]
     """The folder of a finished run that learned a world model."""
     rollouts: int = 128
-    """Start states, drawn from the dataset."""
+    """Start states, drawn from the dataset; of a model that answers no actions, windows that it draws."""
     refinements: int = 3
     """How often rollouts are refined."""
     strengths: tuple[float, ...] = ()
@@ -53,8 +56,9 @@ class Fidelity:
         if any(not 0 <= strength <= 3 for strength in self.strengths):
             raise UsageError(f"strengths must lie between 0 and 3, got {list(self.strengths)}")
         loaded = load_run(self.run_folder)
-        if find_algorithm(loaded.config.algorithm).world is None:
-            able = ", ".join(name for name, algorithm in ALGORITHMS.items() if algorithm.world)
+        algorithm = find_algorithm(loaded.config.algorithm)
+        if algorithm.world is None and algorithm.draws is None:
+            able = ", ".join(name for name, other in ALGORITHMS.items() if other.world or other.draws)
             raise UsageError(
                 f"{self.run_folder} holds a run of {loaded.config.algorithm}, which has no world model; "
                 f"fidelity examines runs of {able}"
@@ -80,9 +84,8 @@ class Fidelity:
                 self.run_folder, loaded, states, data, rollouts=self.rollouts, strengths=self.strengths,
                 refinements=self.refinements, progress=BarProgress(),
             )  # fmt: skip
-        report["worlds"] = world_fidelity(
-            loaded, states, data, rollouts=self.rollouts, progress=BarProgress()
-        )
+        measure = drawn_fidelity if algorithm.world is None else world_fidelity
+        report["worlds"] = measure(loaded, states, data, rollouts=self.rollouts, progress=BarProgress())
         save_fidelity(self.run_folder, report)
         if self.json:
             print(json.dumps(report))

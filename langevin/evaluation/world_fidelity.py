@@ -64,13 +64,14 @@ def world_row(
     rollouts that the simulator has not ended, by step, with its 95% half-width over rollouts. reward_error: mean
     absolute, beside the spread of true rewards. end_accuracy: share of transitions on which model and simulator agree
     whether the episode ends. end_error: how many steps apart the two end an episode, the horizon standing for never.
-    coverage: share of true numbers inside the model's 90% interval, by step. known: share of imagined states that lie
-    where data are. legal: share of rollouts with no state inside a wall, None outside mazes.
+    coverage: share of true numbers inside the model's 90% interval, by step; None of a single sample, which has no
+    interval. known: share of imagined states that lie where data are. legal: share of rollouts with no state inside a
+    wall, None outside mazes.
     """
     errors = state_errors(found, truth, scale)
     counted = np.asarray(truth.valid)
     steps = [step for step in REPORTED_STEPS if step <= counted.shape[1] and counted[:, step - 1].any()]
-    covered = inside_interval(found, truth)
+    covered = inside_interval(found, truth) if len(found.rewards) > 1 else None
     imagined = np.asarray(found.observations)[:, :, 1:]
     known = np.asarray(_known(support, found.observations[:, :, 1:]))
     agree = np.asarray(found.terminations) == np.asarray(truth.terminations)
@@ -84,12 +85,52 @@ def world_row(
         "end_accuracy": float(agree[:, counted].mean()),
         "ended": float(np.asarray(truth.terminations).any(axis=1).mean()),
         "end_error": float(np.abs(lengths(found) - lengths(truth)).mean()),
-        "coverage": {str(step): _mean(covered, counted, step) for step in steps},
+        "coverage": None if covered is None else {str(step): _mean(covered, counted, step) for step in steps},
         "known": float(known[:, counted].mean()),
         "legal": legal_share(imagined, task),
         "rollouts": len(errors),
         "samples": len(found.rewards),
     }
+
+
+def drawn_rows(
+    drawn: Imagined,
+    scale: Float[np.ndarray, " observation"],
+    support: Support,
+    task: Task,
+    *,
+    most: int,
+    key: PRNGKeyArray,
+) -> dict[str, dict[str, Any]]:
+    """What drawn experience is worth, that answers no actions but its own: `world_row`s of one sample each.
+
+    "trajectories": the simulator replays each one's actions from its first state; missing where transitions stand
+    alone. "each transition": it is put into the state that a transition starts in, for at most `most` of them.
+    """
+    single = each_transition(drawn)
+    if len(single.actions) > most:
+        chosen = jax.random.choice(key, len(single.actions), (most,), replace=False)
+        single = jax.tree.map(lambda leaf: leaf[chosen], single)
+    parts = {"each transition": single} if drawn.steps else {"trajectories": drawn, "each transition": single}
+    return {name: drawn_row(found, scale, support, task) for name, found in parts.items()}
+
+
+def drawn_row(
+    drawn: Imagined, scale: Float[np.ndarray, " observation"], support: Support, task: Task
+) -> dict[str, Any]:
+    """`world_row` of trajectories that brought their own actions."""
+    truth = true_rollouts(task, drawn.observations[:, 0], drawn.actions)
+    return world_row(jax.tree.map(lambda leaf: leaf[None], drawn), truth, scale, support, task)
+
+
+def each_transition(drawn: Imagined) -> Imagined:
+    """The valid transitions of trajectories, each as a trajectory of two states."""
+    pairs = jnp.stack([drawn.observations[:, :-1], drawn.next_observations], axis=2)
+    taken = jnp.repeat(drawn.actions[:, :-1, None], 2, axis=2)
+    valid = drawn.valid
+    return Imagined(
+        pairs[valid], taken[valid], drawn.rewards[..., None][valid], drawn.terminations[..., None][valid]
+    )
 
 
 def state_errors(

@@ -13,16 +13,20 @@ from langevin.data.sampling import sample_windows, transitions_of, windows_of
 from langevin.data.trajectories import Trajectories
 from langevin.dynamics.support import fit_support
 from langevin.envs.behaviours import wandering_actions
-from langevin.evaluation.world_fidelity import sampled_rollouts, true_rollouts, world_row
+from langevin.evaluation.world_fidelity import drawn_rows, sampled_rollouts, true_rollouts, world_row
 from langevin.experiments.runs import LoadedRun
 from langevin.imagination.pessimism import PenalisedWorld
 from langevin.imagination.worlds import DyDiffWorld, DynamicsWorld, EnsembleWorld
-from langevin.policies.base import keeps_memory
+from langevin.policies.base import Policy, keeps_memory
 from langevin.progress import AbstractProgress, SilentProgress
 from langevin.training.algorithms.registry import find_algorithm
 
 LONGEST_HORIZON = 100
 """States of a rollout where the world model has no horizon of its own."""
+MOST_TRANSITIONS = 1_024
+"""Drawn transitions that the simulator is asked about one by one."""
+DRAWN = "drawn"
+"""The policy of rows about a model that chooses its actions itself."""
 
 
 def world_fidelity(
@@ -63,6 +67,51 @@ def world_fidelity(
     return rows
 
 
+def drawn_fidelity(
+    loaded: LoadedRun,
+    states: dict[str, Any],
+    trajectories: Trajectories,
+    *,
+    rollouts: int,
+    progress: AbstractProgress | None = None,
+) -> list[dict[str, Any]]:
+    """The rows of a model that answers no actions: what it draws for the finished policy of one seed.
+
+    `rollouts` windows as a whole where it draws windows, and up to `MOST_TRANSITIONS` transitions one by one.
+    """
+    progress = progress or SilentProgress()
+    algorithm = find_algorithm(loaded.config.algorithm)
+    assert algorithm.draws is not None
+    world, policy = algorithm.draws(loaded.settings, states), trained_policy(loaded, states)
+    horizon = getattr(loaded.settings, "horizon", 1 + max(MOST_TRANSITIONS // rollouts, 1))
+    transitions = transitions_of(trajectories)
+    scale = np.asarray(GaussianNormalizer.fit(transitions.observations).std)
+    imagine = eqx.filter_jit(
+        lambda world, policy, starts, key: world.imagine(policy, starts, horizon, key=key)
+    )
+    with progress.track(2, "what it draws against the simulator") as advance:
+        drawn = imagine(world, policy, transitions.observations[:rollouts], jax.random.key(0))
+        advance(1)
+        rows = drawn_rows(
+            drawn,
+            scale,
+            fit_support(transitions),
+            loaded.system.task,
+            most=MOST_TRANSITIONS,
+            key=jax.random.key(1),
+        )
+        advance(1)
+    name = loaded.config.algorithm
+    return [{"policy": DRAWN, "model": f"{name}, {part}", **row} for part, row in rows.items()]
+
+
+def trained_policy(loaded: LoadedRun, states: dict[str, Any]) -> Policy:
+    """The last stage's, as it is judged."""
+    last = loaded.stages[-1]
+    assert last.policy is not None
+    return last.policy(states[last.name], states).greedy()
+
+
 def examined_worlds(algorithm: str, world: DynamicsWorld) -> dict[str, DynamicsWorld]:
     """The run's world by name; the ensemble also as it samples, and beside the refined rollouts that start from it."""
     if isinstance(world, EnsembleWorld | DyDiffWorld):
@@ -85,9 +134,7 @@ def policy_actions(
     low, high = jnp.asarray(loaded.system.action_low), jnp.asarray(loaded.system.action_high)
     wandering = wandering_actions(rollouts, horizon, size, key=jax.random.key(1))
     actions = {"data": logged, "random": low + (high - low) * (wandering + 1) / 2}
-    last = loaded.stages[-1]
-    assert last.policy is not None
-    trained = last.policy(states[last.name], states).greedy()
+    trained = trained_policy(loaded, states)
     if not keeps_memory(trained):
         imagine = eqx.filter_jit(
             lambda world, policy: world.imagine(policy, starts, horizon, key=jax.random.key(2))

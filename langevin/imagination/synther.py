@@ -4,6 +4,8 @@ The model knows no policy and no start: it draws whole rows (s, a, r, s', termin
 fed by it sees more of the same distribution. An unconditional EDM, each row a sample of its own.
 """
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -18,8 +20,9 @@ from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.diffusion.unconditional import unconditional_denoiser, unconditional_loss
 from langevin.errors import require_at_least
+from langevin.imagination.worlds import Imagined, Steps, World
 from langevin.nets.residual_mlp import ResidualMLP
-from langevin.policies.base import Metrics
+from langevin.policies.base import Metrics, Policy
 
 
 class TransitionScales(eqx.Module):
@@ -90,6 +93,31 @@ class TransitionModel(eqx.Module):
             return heun_sample(denoiser, free, schedule, churn, key=key)[0]
 
         return self.scales.to_transitions(jax.vmap(one)(jax.random.split(key, count)))
+
+
+class TransitionWorld(World):
+    """The model as a world: transitions that stand alone, whatever policy asks and from wherever."""
+
+    model: TransitionModel
+    schedule: KarrasSchedule
+    churn: Churn
+
+    def imagine(
+        self, policy: Policy, starts: Float[Array, "rollouts observation"], horizon: int, *, key: PRNGKeyArray
+    ) -> Imagined:
+        """As many transitions as trajectories of `horizon` states would have; `starts` serve as their number alone."""
+        shape = len(starts), horizon - 1
+        drawn = self.model.sample(math.prod(shape), self.schedule, self.churn, key=key)
+        before, actions, arrivals = (
+            leaf.reshape(*shape, -1) for leaf in (drawn.observations, drawn.actions, drawn.next_observations)
+        )
+        return Imagined(
+            jnp.concatenate([before, arrivals[:, -1:]], axis=1),
+            jnp.concatenate([actions, actions[:, -1:]], axis=1),
+            drawn.rewards.reshape(shape),
+            drawn.terminations.reshape(shape) > 0.5,
+            Steps(arrivals, jnp.ones(shape, bool)),
+        )
 
 
 class TransitionModelState(eqx.Module):

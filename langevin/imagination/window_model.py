@@ -31,9 +31,9 @@ from langevin.diffusion.schedules import KarrasSchedule
 from langevin.diffusion.training import DiffusionOptimizer, DiffusionState
 from langevin.diffusion.unconditional import unconditional_denoiser, unconditional_loss
 from langevin.errors import require_at_least
-from langevin.imagination.worlds import Imagined
+from langevin.imagination.worlds import Imagined, World
 from langevin.nets.temporal_unet import TemporalUNet, require_channels
-from langevin.policies.base import Metrics
+from langevin.policies.base import Metrics, Policy
 
 
 class ExperienceWindows(eqx.Module):
@@ -113,6 +113,20 @@ class WindowModel(eqx.Module):
             before_last[..., -2],
             before_last[..., -1] > 0.5,
         )
+
+
+class WindowWorld(World):
+    """The model as a world: windows as the data have them, whatever policy asks and from wherever."""
+
+    model: WindowModel
+    schedule: KarrasSchedule
+    churn: Churn
+
+    def imagine(
+        self, policy: Policy, starts: Float[Array, "rollouts observation"], horizon: int, *, key: PRNGKeyArray
+    ) -> Imagined:
+        """One window for each of `starts`, which serve as their number alone."""
+        return self.model.sample(len(starts), horizon, self.schedule, self.churn, key=key)
 
 
 class WindowModelState(eqx.Module):

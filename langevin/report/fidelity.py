@@ -45,8 +45,9 @@ def policies_of(curves: Sequence[dict]) -> list[str]:
 
 
 def policy_words(policy: str) -> str:
-    """What the reader should think of when a row says `data` (the logged actions replayed) or `medium`."""
-    return "the data's own actions" if policy == "data" else f"{policy} policy"
+    """What the reader should think of when a row says `data` (the logged actions replayed), `drawn` or `medium`."""
+    words = {"data": "the data's own actions", "drawn": "the actions that it drew"}
+    return words.get(policy, f"{policy} policy")
 
 
 def draw_error_by_step(ax: Axes, curves: Sequence[dict], styles: dict[str, SeriesStyle]) -> None:

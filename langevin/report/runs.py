@@ -191,6 +191,8 @@ def _check_world_row(row: Any, where: str) -> None:
             raise _broken(where, name, "a number", row.get(name))
     for name in ("error", "coverage"):
         found = row.get(name)
+        if name == "coverage" and found is None:
+            continue
         if not (isinstance(found, dict) and found and all(map(_is_number, found.values()))):
             raise _broken(where, name, "numbers by step", found)
     errors = row.get("error_by_step")

@@ -14,6 +14,7 @@ from langevin.report.table import DASH, number
 
 EXACT, USABLE = 0.1, 0.5
 """Standard deviations of the data: an imagined state this near the true one may be trusted, or is of use."""
+UNDER = {"data": "Under the data's own actions", "drawn": "Under the actions that it drew"}
 HONEST = (0.8, 0.98)
 """Coverage of 90% intervals between these is what chance leaves of a model that knows how sure it is."""
 EXPLANATION = (
@@ -78,10 +79,10 @@ def html_worlds_table(rows: Sequence[dict]) -> str:
 
 
 def _row(row: dict, steps: Sequence[str]) -> str:
-    last = max(row["coverage"], key=int)
+    coverage = row["coverage"] or {}
     cells = [
         *(number(row["error"].get(step), 3) for step in steps),
-        _percent(row["coverage"].get(steps[0])), _percent(row["coverage"][last]),
+        _percent(coverage.get(steps[0])), _percent(coverage.get(max(row["error"], key=int))),
         f"{number(row['reward_error'], 3)} of {number(row['reward_spread'], 3)}",
         f"{100 * row['end_accuracy']:.1f}%, {row['end_error']:.1f} steps",
         _percent(row["known"]), _percent(row["legal"]),
@@ -109,9 +110,23 @@ def _sentence(row: dict) -> str:
         reach = f"within half a standard deviation up to step {max(usable)}, and no nearer"
     else:
         reach = "wrong from its first step"
-    last = max(row["coverage"], key=int)
-    low, high = HONEST
-    covered = row["coverage"][last]
+    doubt = f"{_doubt(row['coverage'])}; " if row["coverage"] else ""
+    reward = row["reward_error"] / row["reward_spread"] if row["reward_spread"] > 0 else None
+    words = (
+        f"its rewards are off by {reward:.0%} of their spread"
+        if reward is not None
+        else "rewards do not vary here"
+    )
+    under = UNDER.get(row["policy"], f"Under the {row['policy']} policy")
+    return (
+        f"{under}, {row['model']}: {reach}; {doubt}"
+        f"{words}; it misses an episode's length by {row['end_error']:.1f} steps."
+    )
+
+
+def _doubt(coverage: dict) -> str:
+    last, (low, high) = max(coverage, key=int), HONEST
+    covered = coverage[last]
     sure = (
         "surer than it should be"
         if covered < low
@@ -119,14 +134,4 @@ def _sentence(row: dict) -> str:
         if covered > high
         else "honest"
     )
-    reward = row["reward_error"] / row["reward_spread"] if row["reward_spread"] > 0 else None
-    words = (
-        f"its rewards are off by {reward:.0%} of their spread"
-        if reward is not None
-        else "rewards do not vary here"
-    )
-    under = "Under the data's own actions" if row["policy"] == "data" else f"Under the {row['policy']} policy"
-    return (
-        f"{under}, {row['model']}: {reach}; at step {last} its 90% interval holds {covered:.0%} of the truth ({sure}); "
-        f"{words}; it misses an episode's length by {row['end_error']:.1f} steps."
-    )
+    return f"at step {last} its 90% interval holds {covered:.0%} of the truth ({sure})"

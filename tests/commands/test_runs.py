@@ -204,6 +204,25 @@ def test_fidelity_measures_every_policy_and_refinement_and_draws_them(copied, ca
     assert "State, reward, end and doubt" in page
 
 
+def test_fidelity_of_a_model_that_only_draws_is_of_what_it_drew(at_work, capsys):
+    folder = at_work / "mtdiff"
+    assert run([*train_arguments("mtdiff", folder), "--json"]) == 0
+    capsys.readouterr()
+    assert run(["fidelity", str(folder), "--rollouts", "4", "--json"]) == 0
+    report = read(folder, "fidelity.json")
+    assert json.loads(capsys.readouterr().out) == report
+    models = {row["model"]: row for row in report["worlds"]}
+    assert list(models) == ["mtdiff, trajectories", "mtdiff, each transition"]
+    for row in models.values():
+        assert (row["policy"], row["samples"], row["coverage"]) == ("drawn", 1, None)
+        assert all(0 <= row[name] <= 1 for name in ("end_accuracy", "known", "legal"))
+    assert len(models["mtdiff, trajectories"]["error_by_step"]) == 8
+    assert run(["report", str(folder), "-o", str(at_work / "page.html")]) == 0
+    assert "the actions that it drew" in (at_work / "page.html").read_text()
+    assert run(["fidelity", str(folder), "--strengths", "0"]) == 2
+    assert "are of a trajectory world model" in capsys.readouterr().err
+
+
 def test_fidelity_refines_as_the_run_does_unless_it_is_told_otherwise(copied, monkeypatch, capsys):
     begun = []
 
@@ -258,7 +277,8 @@ def test_only_runs_with_a_world_model_have_a_fidelity(workshop, at_work, capsys)
     assert run(["fidelity", str(workshop / "bc")]) == 2
     error = capsys.readouterr().err
     assert (
-        "holds a run of bc, which has no world model; fidelity examines runs of dydiff, single_step" in error
+        "holds a run of bc, which has no world model; fidelity examines runs of dydiff, single_step, adept"
+        in error
     )
     assert run(["fidelity", str(workshop / "dydiff"), "--seed", "2"]) == 2
     assert "--seed must be 0 to 1, got 2" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Every question put to world models whose answers are known: s' = s + 0.1 a + noise, reward s, in a toy simulator."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +10,10 @@ from langevin.data.normalize import GaussianNormalizer
 from langevin.dynamics.support import Support
 from langevin.envs.stepping import make_simulator
 from langevin.envs.tasks import get_task
-from langevin.evaluation.world_fidelity import SAMPLES, sampled_rollouts, true_rollouts, world_row
+from langevin.evaluation.world_fidelity import SAMPLES, drawn_rows, sampled_rollouts, true_rollouts, world_row
 from langevin.experiments.oracle import simulator_world
 from langevin.imagination.pessimism import PenalisedWorld
-from langevin.imagination.worlds import EnsembleWorld, Imagined
+from langevin.imagination.worlds import EnsembleWorld, Imagined, Steps
 from tests.known_models import linear_ensemble, linear_reward, never
 
 STEP, ROLLOUTS, HORIZON = 0.1, 400, 6
@@ -118,6 +119,58 @@ def test_the_simulator_is_its_own_best_model():
     np.testing.assert_allclose(again.rewards, truth.rewards)
     found = world_row(jax.tree.map(lambda leaf: leaf[None], again), truth, np.ones(4), _maze_support(), task)
     assert (found["legal"], found["end_accuracy"]) == (1, 1)
+
+
+@pytest.fixture(scope="module")
+def replayed():
+    """Trajectories of the maze's simulator itself, and what is measured of changed ones."""
+    task = get_task("pointmaze/umaze")
+    starts = jnp.asarray(make_simulator(task, 3).reset(np.random.default_rng(0)))
+    truth = true_rollouts(
+        task, starts, jax.random.uniform(jax.random.key(0), (3, 12, 2), minval=-1, maxval=1)
+    )
+
+    def measured(drawn, most=1_000):
+        return drawn_rows(drawn, np.full(4, 0.5), _maze_support(), task, most=most, key=jax.random.key(0))
+
+    return truth, measured
+
+
+def test_drawn_experience_that_the_simulator_would_have_given_is_right(replayed):
+    truth, measured = replayed
+    rows = measured(truth)
+    assert list(rows) == ["trajectories", "each transition"]
+    assert (rows["trajectories"]["rollouts"], rows["each transition"]["rollouts"]) == (3, 33)
+    for row in rows.values():
+        assert max(row["error_by_step"]) < 1e-4
+        assert row["reward_error"] == pytest.approx(0, abs=1e-6)
+        assert (row["end_accuracy"], row["legal"], row["samples"]) == (1, 1, 1)
+        assert row["coverage"] is None, "one draw has no interval"
+
+
+def test_a_wrong_step_is_wrong_once_alone_and_for_good_along_the_way(replayed):
+    """All that follows the sixth state stands a tenth further to the right: the sixth step alone does not fit."""
+    truth, measured = replayed
+    rows = measured(eqx.tree_at(lambda t: t.observations, truth, truth.observations.at[:, 6:, 0].add(0.1)))
+    off = 0.1 / 0.5 / np.sqrt(4)  # one of four dimensions, in units of the scale
+    np.testing.assert_allclose(rows["trajectories"]["error_by_step"], [0] * 6 + [off] * 6, atol=1e-4)
+    assert rows["each transition"]["error"]["1"] == pytest.approx(off / 11, abs=1e-4)
+
+
+def test_transitions_that_stand_alone_are_asked_about_one_by_one(replayed):
+    """Their own successors are measured and not the next rows, and those that are not shown are not."""
+    truth, measured = replayed
+    shown = jnp.ones((3, 11), bool).at[0].set(False)
+    alone = Imagined(
+        jnp.flip(truth.observations, axis=1).at[:, :-1].set(truth.observations[:, :-1]), truth.actions,
+        truth.rewards + 2, truth.terminations, Steps(truth.observations[:, 1:], shown),
+    )  # fmt: skip
+    rows = measured(alone)
+    assert list(rows) == ["each transition"]
+    assert rows["each transition"]["rollouts"] == 22
+    assert rows["each transition"]["error"]["1"] < 1e-4
+    assert rows["each transition"]["reward_error"] == pytest.approx(2)
+    assert measured(alone, most=5)["each transition"]["rollouts"] == 5
 
 
 def _maze_support():

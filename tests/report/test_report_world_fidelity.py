@@ -8,6 +8,7 @@ import pytest
 from langevin.errors import UsageError
 from langevin.report.fidelity_section import fidelity_chapter
 from langevin.report.runs import check_fidelity
+from langevin.report.table import DASH
 from langevin.report.world_fidelity import html_worlds_table, world_error_panel, world_verdict
 
 
@@ -49,6 +50,17 @@ def test_it_is_said_how_far_the_model_is_right_and_what_it_makes_of_it():
 )
 def test_the_words_follow_the_numbers(changes, words):
     assert words in words_of(world_row(**changes))
+
+
+def test_one_draw_has_no_interval_to_speak_of():
+    drawn = world_row("drawn", "synther, each transition", error={"1": 0.3}, coverage=None)
+    words = words_of(drawn)
+    assert words.startswith("Under the actions that it drew, synther, each transition: within half")
+    assert "interval" not in words
+    table = html_worlds_table([drawn])
+    assert "the actions that it drew" in table
+    assert table.count(DASH) >= 2
+    check_fidelity({"worlds": [drawn]}, "fidelity.json")
 
 
 def test_the_table_shows_every_row_under_its_policy():

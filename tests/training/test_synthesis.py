@@ -11,6 +11,7 @@ from small_log import actions_of, small_log, small_system
 
 from langevin.data.sampling import Transitions
 from langevin.errors import UsageError
+from langevin.experiments.runs import one_seed
 from langevin.policies.base import Learner
 from langevin.training.algorithms.registry import ALGORITHMS, label_of, load_settings
 from langevin.training.algorithms.synther import keep
@@ -95,6 +96,22 @@ def test_its_stages_are_trained_and_its_policy_comes_back_from_disk(name, base, 
     ):
         assert data.min() - 1e-5 <= column.min() <= column.max() <= data.max() + 1e-5
     assert set(np.unique(rows.terminations)) <= {0.0, 1.0}
+
+    imagined = drawn_by(name, base, stages, trained)
+    assert imagined.observations.shape == (3, 4, log.observation_size)
+    assert (imagined.steps is not None) == (name == "synther"), "transitions stand alone, windows do not"
+    assert log.rewards.min() - 1e-5 <= imagined.rewards.min()
+    assert imagined.rewards.max() <= log.rewards.max() + 1e-5
+    assert len(np.unique(imagined.next_observations)) > 1, "something was drawn"
+
+
+def drawn_by(name, base, stages, trained):
+    """What the finished model draws in place of three trajectories of four states."""
+    states = one_seed(trained.states, 0)
+    world = ALGORITHMS[name].draws(settings(name, base), states)
+    policy = stages[-1].policy(states["policy"], states).greedy()
+    starts = jnp.zeros((3, buffer_of(states).rows.observations.shape[-1]))
+    return eqx.filter_jit(world.imagine)(policy, starts, 4, key=jax.random.key(0))
 
 
 def test_a_run_killed_while_it_synthesises_ends_bit_identical(log, system, tmp_path, monkeypatch):

@@ -14,12 +14,13 @@ from langevin.imagination.window_model import (
     ExperienceWindows,
     WindowModel,
     WindowModelTraining,
+    WindowWorld,
     experience_windows,
 )
 from langevin.training.algorithms.dydiff import world_model_stage
 from langevin.training.algorithms.single_step import reward_factor
 from langevin.training.algorithms.synthesis import SynthesisConfig, learning_stage, synthesis_stage
-from langevin.training.algorithms.system import System
+from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
 
@@ -48,6 +49,11 @@ def prepare(config: Any, trajectories: Trajectories) -> WindowData:
     """Transitions, and windows of the horizon with their rewards and terminals."""
     windows = experience_windows(trajectories, config.horizon)
     return WindowData(transitions_of(trajectories), windows, reward_factor(config, trajectories))
+
+
+def drawn_world(config: Any, results: Results) -> WindowWorld:
+    """What the synthetic data are drawn from."""
+    return WindowWorld(results["world_model"], config.schedule, config.churn)
 
 
 def stages(config: Any, system: System) -> list[Stage]:

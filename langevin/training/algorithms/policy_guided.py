@@ -12,7 +12,7 @@ from langevin.imagination.policy_guided import PolicyGuidedWorld
 from langevin.imagination.window_model import WindowModelTraining
 from langevin.training.algorithms.dydiff import world_model_stage
 from langevin.training.algorithms.single_step import policy_stage
-from langevin.training.algorithms.system import System
+from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
 
@@ -61,8 +61,13 @@ def stages(config: Any, system: System) -> list[Stage]:
         world_model_stage(config),
         policy_stage(
             config, system,
-            lambda data, results: PolicyGuidedWorld(
-                results["world_model"], config.schedule, config.churn, config.strength, config.spread
-            ),
+            lambda data, results: drawn_world(config, results),
         ),
     ]  # fmt: skip
+
+
+def drawn_world(config: Any, results: Results) -> PolicyGuidedWorld:
+    """What the synthetic data are drawn from, before any filter."""
+    return PolicyGuidedWorld(
+        results["world_model"], config.schedule, config.churn, config.strength, config.spread
+    )

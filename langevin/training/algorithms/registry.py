@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from langevin.errors import UsageError
-from langevin.imagination.worlds import DynamicsWorld
+from langevin.imagination.worlds import DynamicsWorld, World
 from langevin.policies.base import Learner
 from langevin.policies.bc import BC
 from langevin.policies.bcq import BCQ
@@ -67,6 +67,8 @@ class Algorithm:
     """Whether its policy is evaluated during training, not only at the end."""
     world: Callable[[Any, System, Results], DynamicsWorld] | None = None
     """Settings, system and finished stages -> the world model it learned, in which any policy can be judged."""
+    draws: Callable[[Any, Results], World] | None = None
+    """Settings and finished stages -> what it synthesises experience with, a model that answers no actions."""
     takes_target: bool = False
     """Whether it learns from a source and a target by itself, and so needs both datasets."""
     contexts: Callable[[Any], Mapping[str, tuple[float, float]]] | None = None
@@ -129,16 +131,16 @@ ALGORITHMS = {
     ),
     "synther": Algorithm(
         "SynthER", lambda base: offline.with_learner(synther.SynthERConfig, LEARNERS[base or "td3bc"]),
-        synther.prepare, synther.stages, takes_base=True,
+        synther.prepare, synther.stages, takes_base=True, draws=synther.drawn_world,
     ),
     "mtdiff": Algorithm(
         "MTDiff-s", lambda base: offline.with_learner(mtdiff.MTDiffConfig, LEARNERS[base or "td3bc"]),
-        mtdiff.prepare, mtdiff.stages, takes_base=True,
+        mtdiff.prepare, mtdiff.stages, takes_base=True, draws=mtdiff.drawn_world,
     ),
     "policy_guided": Algorithm(
         "policy-guided diffusion",
         lambda base: offline.with_learner(policy_guided.PolicyGuidedConfig, LEARNERS[base or "td3bc"]),
-        mtdiff.prepare, policy_guided.stages, takes_base=True,
+        mtdiff.prepare, policy_guided.stages, takes_base=True, draws=policy_guided.drawn_world,
     ),
     "mopo": Algorithm(
         "MOPO", lambda base: mopo.MOPOConfig, model_based.prepare, mopo.stages, imagines=True,

@@ -12,11 +12,11 @@ from langevin.data.sampling import Transitions, transitions_of
 from langevin.data.trajectories import Trajectories
 from langevin.errors import UsageError
 from langevin.imagination.filters import FILTERS, FilterName
-from langevin.imagination.synther import TransitionModel, TransitionModelTraining
+from langevin.imagination.synther import TransitionModel, TransitionModelTraining, TransitionWorld
 from langevin.training.algorithms.model_based import diffusion_stage
 from langevin.training.algorithms.single_step import reward_factor
 from langevin.training.algorithms.synthesis import SynthesisConfig, learning_stage, synthesis_stage
-from langevin.training.algorithms.system import System
+from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
 
@@ -54,6 +54,11 @@ class TransitionData(eqx.Module):
 def prepare(config: Any, trajectories: Trajectories) -> TransitionData:
     """All transitions, on the device."""
     return TransitionData(transitions_of(trajectories), reward_factor(config, trajectories))
+
+
+def drawn_world(config: Any, results: Results) -> TransitionWorld:
+    """What the synthetic data are drawn from, before any filter."""
+    return TransitionWorld(results["world_model"], config.schedule, config.churn)
 
 
 def stages(config: Any, system: System) -> list[Stage]:
