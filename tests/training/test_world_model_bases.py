@@ -1,10 +1,14 @@
 """DyDiff and ADEPT over every learner they are published with, and runs that are killed at any of their checkpoints."""
 
+import gc
+from contextlib import contextmanager
+
 import equinox as eqx
 import jax
 import numpy as np
 import pytest
 
+from langevin.progress import AbstractProgress
 from langevin.training.algorithms.registry import ALGORITHMS, load_settings
 from langevin.training.checkpoint import Checkpoints
 from langevin.training.loop import train
@@ -43,10 +47,11 @@ MODELS = {
 }  # fmt: skip
 
 
-def run(name, base, folder=None, **more):
+def run(name, base, folder=None, steps=20, **more):
     """One seed of the smallest run, saved at every chunk."""
     algorithm = ALGORITHMS[name]
-    config = load_settings(name, base, "cpu", DATASET, SHARED | MODELS[name] | LEARNER[base])
+    settings = SHARED | MODELS[name] | LEARNER[base] | {"steps": steps}
+    config = load_settings(name, base, "cpu", DATASET, settings)
     log = small_log()
     return train(
         algorithm.stages(config, small_system()), algorithm.prepare(config, log), [0], folder, chunk_steps=10,
@@ -69,6 +74,32 @@ def test_a_learner_imagines_and_learns_from_it(name, base):
     assert all(
         np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(state.learner, eqx.is_inexact_array))
     )
+
+
+class HeldByChunk(AbstractProgress):
+    """Counts what JAX holds whenever a chunk of the policy's stage is done."""
+
+    def __init__(self):
+        self.arrays = []
+
+    @contextmanager
+    def track(self, total, label):
+        def advance(amount=1, note=""):
+            if label == "policy" and amount:
+                gc.collect()
+                self.arrays.append(sorted((array.shape, str(array.dtype)) for array in jax.live_arrays()))
+
+        yield advance
+
+
+@pytest.mark.parametrize(("name", "base"), [("dydiff", "td3bc"), ("adept", "iql")])
+def test_memory_stays_flat_over_epochs(name, base, tmp_path):
+    """The buffer of 200 rows is full after ten to seventeen of sixty epochs; not an array more is held at the end."""
+    held = HeldByChunk()
+    trained = run(name, base, tmp_path, progress=held, steps=600)
+    assert int(trained.states["policy"].buffer.filled[0]) == 200
+    assert len(held.arrays) == 60
+    assert all(arrays == held.arrays[1] for arrays in held.arrays[2:])
 
 
 class KilledError(Exception):
