@@ -40,6 +40,32 @@ def noise_by_hand(actor, noisy, step, x):
     return by_hand.forward(actor.network, np.concatenate([noisy, time, x]), by_hand.mish)
 
 
+def chain_by_hand(actor, x, key):
+    """Five steps of the reverse process for every row (Ho et al. 2020, Eq. 7), each clean action clipped to bounds."""
+    kept, before = kept_by_hand(), np.concatenate([[1.0], kept_by_hand()[:-1]])
+    actions = []
+    for row, row_key in zip(x, jax.random.split(key, len(x)), strict=True):
+        start_key, *step_keys = jax.random.split(row_key, 6)
+        draw = lambda key: np.asarray(jax.random.normal(key, (2,)), np.float64)
+        noisy = draw(start_key)
+        for step, step_key in zip(reversed(range(5)), step_keys, strict=True):
+            beta, gone = 1 - kept[step] / before[step], 1 - kept[step]
+            predicted = noise_by_hand(actor, noisy, step, row)
+            clean = np.clip((noisy - np.sqrt(gone) * predicted) / np.sqrt(kept[step]), -1, 1)
+            mean = np.sqrt(before[step]) * beta / gone * clean + (
+                np.sqrt(kept[step] / before[step]) * (1 - before[step]) / gone * noisy
+            )
+            noisy = mean + np.sqrt(beta * (1 - before[step]) / gone) * draw(step_key)
+        actions.append(by_hand.LOW + (by_hand.HIGH - by_hand.LOW) * (np.clip(noisy, -1, 1) + 1) / 2)
+    return np.stack(actions)
+
+
+def test_an_action_is_drawn_by_the_whole_chain(state, batch):
+    x = by_hand.standard(batch.observations)
+    found = sample_chain(state.actor, jnp.asarray(x, jnp.float32), key=KEY)
+    np.testing.assert_allclose(found, chain_by_hand(state.actor, x, KEY), rtol=1e-5, atol=1e-5)
+
+
 def test_the_schedule_is_the_variance_preserving_process_at_five_times(state):
     np.testing.assert_allclose(state.actor.schedule.kept, kept_by_hand(), rtol=1e-5)
 
@@ -57,9 +83,7 @@ def test_the_actor_loss_equals_its_formula(state, batch, chain):
     predicted = np.stack([noise_by_hand(state.actor, *row) for row in zip(noisy, steps, x, strict=True)])
     cloning = ((predicted - noise) ** 2).mean()
     if chain == "full":
-        sampled = np.asarray(
-            sample_chain(state.actor, jnp.asarray(x, jnp.float32), key=sample_key), np.float64
-        )
+        sampled = chain_by_hand(state.actor, x, sample_key)
     else:
         clean = np.clip((noisy - np.sqrt(1 - kept) * predicted) / np.sqrt(kept), -1, 1)
         sampled = by_hand.LOW + (by_hand.HIGH - by_hand.LOW) * (clean + 1) / 2
@@ -74,12 +98,10 @@ def test_the_actor_loss_equals_its_formula(state, batch, chain):
 
 def test_the_critic_loss_and_its_targets_equal_their_formulas(state, batch):
     x, y = by_hand.standard(batch.observations), by_hand.standard(batch.next_observations)
-    next_actions = np.asarray(
-        sample_chain(state.average_actor, jnp.asarray(y, jnp.float32), key=KEY), np.float64
-    )
+    next_actions = chain_by_hand(state.average_actor, y, KEY)
     smaller = by_hand.values(state.target_critics, y, next_actions, by_hand.mish).min(axis=0)
     targets = np.asarray(batch.rewards) + 0.99 * (1 - np.asarray(batch.terminations)) * smaller
-    np.testing.assert_allclose(LEARNER.targets(state, batch, key=KEY), targets, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(LEARNER.targets(state, batch, key=KEY), targets, rtol=1e-5, atol=1e-5)
     values = by_hand.values(state.critics, x, np.asarray(batch.actions), by_hand.mish)
     loss, _ = bellman_loss(
         state.critics, batch, jnp.asarray(x, jnp.float32), jnp.asarray(targets, jnp.float32)

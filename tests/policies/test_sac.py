@@ -9,8 +9,6 @@ import pytest
 from langevin.data.normalize import GaussianNormalizer
 from langevin.data.sampling import Transitions
 from langevin.policies.base import SystemSpec
-from langevin.policies.critics import action_values
-from langevin.policies.gaussian import sample_actions
 from langevin.policies.sac import SAC, soft_bellman_loss
 
 SPEC = SystemSpec(
@@ -42,37 +40,47 @@ def relu_network(network, inputs: np.ndarray) -> np.ndarray:
     return np.maximum(inputs @ first[0] + first[1], 0) @ last[0] + last[1]
 
 
-def test_targets_equal_a_computation_by_hand(state, batch):
-    """r + gamma (1 - terminal) (min Q' - alpha log pi), the density from its definition."""
-    key = jax.random.key(3)
-    found = LEARNER.targets(state, batch, key=key)
+def standard(observations):
+    return (np.asarray(observations) - [0.5, 0, -1]) / [2, 1, 0.5]
+
+
+def sample_by_hand(actor, states, key):
+    """Squashed Gaussian actions and their log density, from its definition."""
     noise = np.asarray(jax.random.normal(key, (6, 2)))
-    states = (np.asarray(batch.next_observations) - [0.5, 0, -1]) / [2, 1, 0.5]
-    mean, log_std = np.split(relu_network(state.actor.network, states), 2, axis=1)
-    latent = mean + np.exp(log_std) * noise
-    actions = np.tanh(latent)
+    mean, log_std = np.split(relu_network(actor.network, states), 2, axis=1)
+    actions = np.tanh(mean + np.exp(log_std) * noise)
     density = -(noise**2) / 2 - log_std - np.log(2 * np.pi) / 2 - np.log(1 - actions**2)
+    return actions, density.sum(axis=1)
+
+
+def values_by_hand(critics, states, actions):
     inputs = np.concatenate([states, actions], axis=1)
-    values = [relu_network(state.target_critics.member(i), inputs)[:, 0] for i in (0, 1)]
-    soft = np.minimum(*values) - 0.3 * density.sum(axis=1)
+    return np.stack([relu_network(critics.member(index), inputs)[:, 0] for index in (0, 1)])
+
+
+def test_targets_equal_a_computation_by_hand(state, batch):
+    """r + gamma (1 - terminal) (min Q' - alpha log pi)."""
+    key = jax.random.key(3)
+    states = standard(batch.next_observations)
+    actions, density = sample_by_hand(state.actor, states, key)
+    soft = values_by_hand(state.target_critics, states, actions).min(axis=0) - 0.3 * density
     expected = np.asarray(batch.rewards) + 0.99 * (1 - np.asarray(batch.terminations)) * soft
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(LEARNER.targets(state, batch, key=key), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_losses_equal_their_formulas(state, batch):
-    observations = state.normalizer.normalize(batch.observations)
-    targets = jnp.arange(6.0)
-    loss, _ = soft_bellman_loss(state.critics, batch, observations, targets)
-    values = np.asarray(action_values(state.critics, observations, batch.actions))
+    observations, states = state.normalizer.normalize(batch.observations), standard(batch.observations)
+    loss, _ = soft_bellman_loss(state.critics, batch, observations, jnp.arange(6.0))
+    values = values_by_hand(state.critics, states, np.asarray(batch.actions))
     assert float(loss) == pytest.approx(0.5 * ((values - np.arange(6)) ** 2).mean(1).sum(), rel=1e-5)
     key = jax.random.key(4)
     loss, log_prob = LEARNER.actor_loss(
         state.actor, state.critics, state.log_temperature, observations, key=key
     )
-    actions, log_probs = sample_actions(state.actor, observations, key=key)
-    values = np.asarray(action_values(state.critics, observations, actions)).min(axis=0)
-    assert float(loss) == pytest.approx(float((0.3 * np.asarray(log_probs) - values).mean()), rel=1e-4)
-    assert float(log_prob) == pytest.approx(float(log_probs.mean()), rel=1e-5)
+    actions, density = sample_by_hand(state.actor, states, key)
+    smaller = values_by_hand(state.critics, states, actions).min(axis=0)
+    assert float(loss) == pytest.approx((0.3 * density - smaller).mean(), rel=1e-5, abs=1e-6)
+    assert float(log_prob) == pytest.approx(density.mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("log_prob", "rises"), [(3.0, True), (1.0, False)])
