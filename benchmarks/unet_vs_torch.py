@@ -39,8 +39,8 @@ def main() -> None:
     program = workloads.training_program(training_stage(network), jnp.asarray(windows), [0], options.updates)
     torch_side = TorchTraining(TorchUNet(network), windows)
     compare(
-        {"langevin": program.run, "torch": torch_side.run(options.updates)},
-        options.updates,
+        {"langevin": (program.run, options.updates)},
+        {"torch": (torch_side.run(options.updates), options.updates)},
         options.repeats,
         torch_side.flops(),
     )
