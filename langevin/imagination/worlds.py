@@ -25,6 +25,10 @@ from langevin.policies.base import Policy
 Termination = Callable[[Array, Array, Array], Bool[Array, "..."]]
 
 
+MOST_STATES_AT_ONCE = 50_000
+"""States that a policy is asked about in one go."""
+
+
 class Steps(eqx.Module):
     """Transitions that stand alone: where each of them leads, and whether it starts where anything is known and before
     the system ended the trajectory."""
@@ -220,9 +224,13 @@ def act_along(
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, "rollouts horizon action"]:
-    """The policy's actions in every state of every trajectory."""
+    """The policy's actions in every state of every trajectory; of many states, one step of the horizon after another,
+    for a policy that chooses among candidates holds dozens of rows for each state."""
     rollouts, horizon, size = observations.shape
-    return act(observations.reshape(-1, size), key=key).reshape(rollouts, horizon, -1)
+    if rollouts * horizon <= MOST_STATES_AT_ONCE:
+        return act(observations.reshape(-1, size), key=key).reshape(rollouts, horizon, -1)
+    by_step = jnp.moveaxis(observations, 1, 0), jax.random.split(key, horizon)
+    return jnp.moveaxis(jax.lax.map(lambda step: act(step[0], key=step[1]), by_step), 0, 1)
 
 
 def imagined(

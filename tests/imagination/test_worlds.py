@@ -11,6 +11,7 @@ from langevin.data.sampling import Transitions
 from langevin.dynamics.inverse import InverseModel
 from langevin.dynamics.support import Support
 from langevin.evaluation.fidelity import refine_closed_loop
+from langevin.imagination import worlds
 from langevin.imagination.halting import Halt, fit_halt, hold
 from langevin.imagination.refinement import Refinement
 from langevin.imagination.trajectory_model import TrajectoryModel
@@ -202,6 +203,22 @@ def test_every_rollout_and_every_refinement_has_noise_of_its_own(make_world, fee
     assert len(np.unique(found)) == found.size
     twice = imagine(make_world(Noise, iterations=2), feedback(0.0), same, HORIZON, 0)
     assert not np.isclose(np.asarray(twice.observations)[:, 1:, 0], found).any()
+
+
+def test_of_many_states_a_policy_is_asked_about_one_step_at_a_time(monkeypatch):
+    """Twice the states in action order, and never more rows at once than rollouts; noise differs from step to step."""
+    asked = []
+
+    def act(states, *, key):
+        asked.append(len(states))
+        return 2 * states + jax.random.normal(key, states.shape)
+
+    states = jnp.arange(15.0).reshape(3, 5, 1)
+    monkeypatch.setattr(worlds, "MOST_STATES_AT_ONCE", 14)
+    noise = act_along(act, states, key=jax.random.key(0)) - 2 * states
+    assert set(asked) == {3}
+    assert len(np.unique(noise)) == 15
+    np.testing.assert_array_less(np.abs(noise), 4)
 
 
 def test_acting_along_trajectories_gives_each_state_its_own_action():
