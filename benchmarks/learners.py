@@ -12,7 +12,7 @@ from langevin.evaluation.speed import machine, matmul_peak, measure
 from langevin.training.algorithms.registry import LEARNERS
 
 OBSERVATION, ACTION = 17, 6
-SEQUENCE_LEARNERS = "rvs", "decision_transformer", "trajectory_transformer"
+OTHERS = "rvs", "decision_transformer", "trajectory_transformer", "mopo", "combo", "morel", "mppi"
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "names", nargs="*", default=[*LEARNERS, *SEQUENCE_LEARNERS], help="which learners (default: all)"
+        "names", nargs="*", default=[*LEARNERS, *OTHERS], help="which learners (default: all)"
     )
     parser.add_argument("--seeds", type=int, default=8, help="seeds at once")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure each")

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from langevin.data.trajectories import Trajectories
 from langevin.dynamics.ensemble import rollout
@@ -21,13 +22,15 @@ from langevin.imagination.worlds import acting
 from langevin.policies.td3bc import TD3BC
 from langevin.training.algorithms import dydiff
 from langevin.training.algorithms.registry import find_algorithm, load_settings
-from langevin.training.algorithms.system import System
+from langevin.training.algorithms.system import Results, System
 from langevin.training.programs import StagePrograms
 from langevin.training.stage import Stage
 
 TASK = "pointmaze/umaze"
 DATASET = f"{TASK}-v0"
 ROWS, EPISODE_ROWS = 50_000, 500
+IMAGINED = 200
+"""Rollouts a round of a learner that imagines."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,42 @@ def update_flops(stage: Stage, data: Any) -> float:
 
 
 def learner_stage(name: str, observation_size: int = 17, action_size: int = 6) -> tuple[Stage, Any]:
-    """A learner at its published settings, and its data; the default sizes are those of HalfCheetah."""
-    data = noise(observation_size, action_size)
-    system = System(get_task(TASK), observation_size, action_size, data.action_low, data.action_high)
-    config, algorithm = load_settings(name, None, "paper", "noise", {}), find_algorithm(name)
-    return algorithm.stages(config, system)[0], algorithm.prepare(config, data)
+    """A learner at its published settings, and its data; the default sizes are those of HalfCheetah.
+
+    Of one that imagines it is the training of its policy, from few imagined rows, for their number costs an update
+    nothing; MPPI trains an ensemble and no policy.
+    """
+    logged = noise(observation_size, action_size)
+    system = System(get_task(TASK), observation_size, action_size, logged.action_low, logged.action_high)
+    algorithm = find_algorithm(name)
+    imagines = algorithm.imagines and name != "mppi"
+    config = load_settings(name, None, "paper", "noise", {"rollouts": IMAGINED} if imagines else {})
+    first, *others = algorithm.stages(config, system)
+    data = algorithm.prepare(config, logged)
+    return with_models([first, *others], data) if imagines else (first, data)
+
+
+def with_models(stages: Sequence[Stage], data: Any) -> tuple[Stage, Any]:
+    """The last stage, and data that hold the untrained models of those before it: how fast it is they do not change."""
+    *models, policy = stages
+    given = data, untrained(models, data)
+
+    def init(given: Any, results: Results, *, key: PRNGKeyArray) -> Any:
+        return policy.init(*given, key=key)
+
+    def update(state: Any, given: Any, results: Results, *, step: Int[Array, ""], key: PRNGKeyArray) -> Any:
+        return policy.update(state, *given, step=step, key=key)
+
+    return Stage(policy.name, policy.steps, init, update), given
+
+
+def untrained(models: Sequence[Stage], data: Any) -> Results:
+    """The models of these stages with initial weights."""
+    results: Results = {}
+    for index, stage in enumerate(models):
+        state = stage.init(data, results, key=jax.random.key(index))
+        results[stage.name] = state if stage.finish is None else stage.finish(state, data, results)
+    return results
 
 
 def world_model_stage() -> tuple[Stage, dydiff.DyDiffData]:
@@ -131,11 +165,7 @@ def untrained_world() -> tuple[Any, Any, jax.Array, Any]:
     config, system = world_model_settings()
     config = dataclasses.replace(config, final_actions="policy")
     data = dydiff.prepare(config, noise(system.observation_size, system.action_size))
-    results: dict[str, Any] = {}
-    *models, _ = dydiff.stages(config, system)
-    for index, stage in enumerate(models):
-        state = stage.init(data, results, key=jax.random.key(index))
-        results[stage.name] = state if stage.finish is None else stage.finish(state, data, results)
+    results = untrained(dydiff.stages(config, system)[:-1], data)
     learner = TD3BC()
     policy = learner.policy(learner.init(system.spec(data.transitions), key=jax.random.key(0)))
     starts = data.transitions.observations[: config.rollouts]

@@ -90,6 +90,14 @@ def test_an_update_of_td3bc_costs_the_papers_networks():
     assert update_flops(*learner_stage("td3bc", observation, action)) == expected
 
 
+def test_the_policy_of_a_learner_that_imagines_is_what_is_timed():
+    """MOPO teaches the SAC of the published size, and its ensemble costs an update of the policy nothing."""
+    stage, data = learner_stage("mopo")
+    assert stage.name == "policy"
+    assert update_flops(stage, data) == update_flops(*learner_stage("sac"))
+    assert learner_stage("mppi")[0].name == "dynamics"
+
+
 def test_the_fast_convolution_costs_two_products_an_output_where_the_direct_one_costs_five():
     steps, taps, points, channels = 100, 5, 8, 16
     x, weight = jnp.ones((steps, channels)), jnp.ones((taps, channels, channels))
