@@ -82,9 +82,11 @@ def learner_stage(name: str, observation_size: int = 17, action_size: int = 6) -
     algorithm = find_algorithm(name)
     imagines = algorithm.imagines and name != "mppi"
     config = load_settings(name, None, "paper", "noise", {"rollouts": IMAGINED} if imagines else {})
-    first, *others = algorithm.stages(config, system)
-    data = algorithm.prepare(config, logged)
-    return with_models([first, *others], data) if imagines else (first, data)
+    stages, data = algorithm.stages(config, system), algorithm.prepare(config, logged)
+    if imagines:
+        return with_models(stages, data)
+    timed = "dynamics" if name == "mppi" else stages[0].name
+    return next(stage for stage in stages if stage.name == timed), data
 
 
 def with_models(stages: Sequence[Stage], data: Any) -> tuple[Stage, Any]:
