@@ -89,6 +89,7 @@ def policy_row(name: str, found: dict[str, Any], values: dict[str, Any] | None, 
     row = {
         "policy": f"{name}, seed {found['seeds'][index]}",
         "predicted": found["predicted"]["per_seed"][index],
+        "noise_ci95": found["noise_ci95"][index],
         "true": found["true"]["per_seed"][index],
         "left_the_data": found["left_the_data"][index],
     }
@@ -118,18 +119,27 @@ def correlations(rows: list[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, best policy first."""
-    names = [name for name in rows[0] if name != "policy"]
+    """Markdown, best policy first; predictions with their 95% interval over noise seeds."""
+    names = [name for name in rows[0] if name not in ("policy", "noise_ci95")]
     lines = [f"| policy | {' | '.join(name.replace('_', ' ') for name in names)} |"]
     lines.append("| --- |" + " ---: |" * len(names))
     for row in sorted(rows, key=lambda row: -row["true"]):
-        words = [f"{row[name]:.0%}" if name == "left_the_data" else f"{row[name]:,.1f}" for name in names]
-        lines.append(f"| {row['policy']} | {' | '.join(words)} |")
+        lines.append(f"| {row['policy']} | {' | '.join(cell(row, name) for name in names)} |")
     return "\n".join(lines) + "\n"
 
 
+def cell(row: dict[str, Any], name: str) -> str:
+    """ "1,370.2 [1,351.0, 1,390.4]"; one noise seed has no interval."""
+    if name == "left_the_data":
+        return f"{row[name]:.0%}"
+    low, high = row["noise_ci95"]
+    interval = "" if name != "predicted" or low is None else f" [{low:,.1f}, {high:,.1f}]"
+    return f"{row[name]:,.1f}{interval}"
+
+
 def picture(rows: list[dict[str, Any]]) -> Figure:
-    """Predicted over true return, a mark a policy and a sign a run; on the line the model is right."""
+    """Predicted over true return, a mark a policy with its interval over noise, a sign a run; on the line the model is
+    right."""
     figure = new_figure(4.8, 4.2)
     ax = figure.subplots()
     style_axes(ax, xlabel="true return", ylabel="predicted return", title="")
@@ -140,6 +150,9 @@ def picture(rows: list[dict[str, Any]]) -> Figure:
             [row["true"] for row in own], [row["predicted"] for row in own], style.marker, color=style.color,
             markersize=6, label=run,
         )  # fmt: skip
+        known = [row for row in own if row["noise_ci95"][0] is not None]
+        lows, highs = ([row["noise_ci95"][end] for row in known] for end in (0, 1))
+        ax.vlines([row["true"] for row in known], lows, highs, color=style.color, linewidth=1)
     ends = [min(row["true"] for row in rows), max(row["true"] for row in rows)]
     ax.plot(ends, ends, "-", color=color("ink"), linewidth=1, label="as predicted")
     ax.legend(frameon=False, fontsize=8)

@@ -10,6 +10,7 @@ def found(predicted, true, seeds=(0, 1)):
     block = lambda values: {"per_seed": values}
     return {
         "seeds": list(seeds), "predicted": block(predicted), "true": block(true), "left_the_data": [0.25, 1.0],
+        "noise_ci95": [[value - 2, value + 3] for value in predicted],
     }  # fmt: skip
 
 
@@ -48,14 +49,27 @@ def test_fitted_q_is_ranked_by_the_discounted_return_that_it_estimates():
 
 def test_the_table_has_the_best_policy_first():
     lines = table(rows()).splitlines()
-    assert lines[2] == "| good, seed 1 | 60.0 | 9.0 | 100% |"
-    assert lines[-1] == "| bad, seed 0 | 50.0 | 1.0 | 25% |"
+    assert lines[2] == "| good, seed 1 | 60.0 [58.0, 63.0] | 9.0 | 100% |"
+    assert lines[-1] == "| bad, seed 0 | 50.0 [48.0, 53.0] | 1.0 | 25% |"
+
+
+def test_one_noise_seed_has_no_interval():
+    alone = [row | {"noise_ci95": [None, None]} for row in rows()]
+    assert table(alone).splitlines()[2] == "| good, seed 1 | 60.0 | 9.0 | 100% |"
+    assert picture(alone).axes[0].collections[0].get_segments() == []
 
 
 def test_the_picture_has_a_mark_for_every_policy():
     marks = [line for line in picture(rows()).axes[0].lines if line.get_linestyle() == "None"]
     assert [line.get_label() for line in marks] == ["bad", "good"]
     assert sorted(value for line in marks for value in line.get_xdata()) == [1, 2, 8, 9]
+    bars = [bar for drawn in picture(rows()).axes[0].collections for bar in drawn.get_segments()]
+    assert sorted((float(bar[0][1]), float(bar[1][1])) for bar in bars) == [
+        (8, 13),
+        (18, 23),
+        (48, 53),
+        (58, 63),
+    ]
 
 
 def test_without_policies_there_is_nothing_to_judge(tmp_path):
