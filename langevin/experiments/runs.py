@@ -29,7 +29,7 @@ from langevin.training.algorithms.registry import (
 )
 from langevin.training.algorithms.system import System, system_of
 from langevin.training.loop import train
-from langevin.training.metrics import read_metrics
+from langevin.training.metrics import FirstWarning, read_metrics
 from langevin.training.presets import from_table, to_table
 from langevin.training.results import TrainingResult, load_results
 from langevin.training.run_folder import RunConfig, create_run_folder, read_run_config, write_summary
@@ -122,6 +122,7 @@ def run(
         if request.learning_curve and algorithm.learning_curve else None,
         resume=request.resume,
         progress=progress,
+        writers=[FirstWarning(algorithm.warning, warnings.warn)] if algorithm.warning else [],
     )  # fmt: skip
     scores: dict[str, Any] = {"episodes": 0, "normalized_score": None, "return": None}
     if task.has_simulator:

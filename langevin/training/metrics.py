@@ -4,7 +4,7 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,26 @@ class JsonLines(MetricsWriter):
         """Flush and close the file."""
         self.flush()
         self._file.close()
+
+
+class FirstWarning(MetricsWriter):
+    """Says the first sentence that `warning` has about any record, while there is time to stop the run."""
+
+    def __init__(self, warning: Callable[[Mapping[str, Any]], str | None], say: Callable[[str], None]):
+        self._warning, self._say = warning, say
+        self._said = False
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Look at one record."""
+        if not self._said and (sentence := self._warning(record)):
+            self._say(sentence)
+            self._said = True
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class TensorBoard(MetricsWriter):

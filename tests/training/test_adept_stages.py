@@ -19,7 +19,7 @@ from langevin.training.algorithms.registry import ALGORITHMS, label_of, load_set
 from langevin.training.algorithms.system import System
 from langevin.training.checkpoint import Checkpoints, read_progress
 from langevin.training.loop import train
-from langevin.training.metrics import read_metrics
+from langevin.training.metrics import FirstWarning, read_metrics
 from langevin.training.results import load_results
 
 ADEPT = ALGORITHMS["adept"]
@@ -163,6 +163,17 @@ def test_a_collapse_of_the_weights_is_said_once():
     assert remarks([{"critic/loss": 1.0}, share(1.0), share(0.06)]) == []
     (sentence,) = remarks([share(1.0), share(0.049), share(0.012)])
     assert "collapsed in 2 of 3 rounds (effective sample size down to 1.2% of the batch)" in sentence
+
+
+def test_a_collapse_is_told_when_it_first_happens():
+    said = []
+    watch = FirstWarning(ADEPT.warning, said.append)
+    for step, share in enumerate((1.0, 0.06, 0.04, 0.01)):
+        watch.write({"stage": "policy", "step": 1_000 * step, "seed": 1, "importance/effective_share": share})
+    watch.write({"stage": "policy", "step": 5_000, "seed": 0, "critic/loss": 1.0})
+    (sentence,) = said
+    assert sentence.startswith("seed 1, step 2,000: the importance weights have collapsed")
+    assert "(effective sample size 4.0% of the batch)" in sentence
 
 
 def test_its_name_in_tables():

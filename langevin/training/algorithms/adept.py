@@ -27,6 +27,10 @@ from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
 COLLAPSED = 0.05
+COLLAPSE = (
+    "the policy acts unlike the data, and the world model is refitted to a few rows; lower most_weight, raise "
+    "refit_batch_size, or set importance_sampling=false"
+)
 """Share of effective rows below which a refit rests on too few of them to be trusted."""
 MEASURED_ROWS = 1_000
 MEASURE_EVERY = 1_000
@@ -201,6 +205,17 @@ def learned_world(config: Any, system: System, results: Results) -> StepDiffusio
     return StepDiffusionWorld(config.world_model.model(results["policy"].world))
 
 
+def warning(record: Mapping[str, Any]) -> str | None:
+    """What a person should know while the run goes on: that importance weights have collapsed."""
+    share = record.get("importance/effective_share")
+    if share is None or share >= COLLAPSED:
+        return None
+    return (
+        f"seed {record['seed']}, step {record['step']:,}: the importance weights have collapsed (effective sample "
+        f"size {share:.1%} of the batch): {COLLAPSE}. Said once; metrics.jsonl has importance/effective_share"
+    )
+
+
 def remarks(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a person must know of a run's importance weights: that they collapsed, that the density was borrowed."""
     refits = [record for record in records if "importance/effective_share" in record]
@@ -210,8 +225,7 @@ def remarks(records: Sequence[Mapping[str, Any]]) -> list[str]:
     if collapsed:
         found.append(
             f"the importance weights collapsed in {collapsed} of {len(shares)} rounds (effective sample size down to "
-            f"{min(shares):.1%} of the batch): the policy acts unlike the data, and the world model is refitted to a "
-            "few rows; lower most_weight, raise refit_batch_size, or set importance_sampling=false"
+            f"{min(shares):.1%} of the batch): {COLLAPSE}"
         )
     if any(record["importance/borrowed_density"] for record in refits):
         found.append(

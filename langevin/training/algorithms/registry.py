@@ -79,6 +79,8 @@ class Algorithm:
     """Of what is no learner of transitions and can be fine-tuned all the same: its stages on a source and a target."""
     remarks: Callable[[Sequence[Mapping[str, Any]]], list[str]] | None = None
     """The records of a finished run -> sentences of what in them a person must know; an empty list if nothing."""
+    warning: Callable[[Mapping[str, Any]], str | None] | None = None
+    """A record of a run that goes on -> what a person should know at once; None if nothing."""
 
 
 LEARNERS: dict[str, type[Learner]] = {
@@ -127,7 +129,7 @@ ALGORITHMS = {
         "ADEPT",
         lambda base: offline.with_learner(adept.ADEPTConfig, LEARNERS[base or "iql"]),
         adept.prepare, adept.stages, takes_base=True, default_base="iql", remarks=adept.remarks,
-        world=adept.learned_world,
+        warning=adept.warning, world=adept.learned_world,
     ),
     "synther": Algorithm(
         "SynthER", lambda base: offline.with_learner(synther.SynthERConfig, LEARNERS[base or "td3bc"]),
