@@ -4,7 +4,8 @@ import contextlib
 import inspect
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -67,7 +68,8 @@ def run(arguments: list[str]) -> int:
     try:
         command: Any = getattr(import_module(f"langevin.commands.{module}"), class_name)
         enable_compile_cache()
-        tyro.cli(command, args=rest, prog=f"langevin {name}", description=description(command)).run()
+        with warnings_for_people():
+            tyro.cli(command, args=rest, prog=f"langevin {name}", description=description(command)).run()
     except UsageError as error:
         return complain(error, 2)
     except LangevinError as error:
@@ -123,6 +125,23 @@ def usage(names: Sequence[str] | None = None) -> str:
         "",
         "langevin COMMAND --help explains a command and gives examples.",
     ])  # fmt: skip
+
+
+@contextlib.contextmanager
+def warnings_for_people() -> Iterator[None]:
+    """Warnings of ours as one sentence on standard error, without the line of code that they come from."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if category is not UserWarning:
+                return shown(message, category, *place, **more)
+            Console(stderr=True, soft_wrap=True).print(
+                f"langevin: warning: {message}", style="yellow", markup=False, highlight=False
+            )
+
+        warnings.showwarning = show
+        yield
 
 
 def complain(error: object, code: int) -> int:

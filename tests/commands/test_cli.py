@@ -3,6 +3,8 @@
 import contextlib
 import json
 import re
+import warnings
+from dataclasses import dataclass
 
 import pytest
 
@@ -263,3 +265,21 @@ def test_commands_are_imported_only_when_called_for():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1].replace("'", '"')) == []
+
+
+def test_a_warning_is_one_sentence_without_the_line_of_code_it_comes_from(monkeypatch, capsys):
+    """Ours; a library's own, of another category, goes where Python sends it."""
+
+    @dataclass
+    class Command:
+        """Warns."""
+
+        def run(self):
+            warnings.warn("seed 0 stopped; train it again", stacklevel=1)
+            warnings.warn("old call", FutureWarning, stacklevel=1)
+
+    monkeypatch.setattr("langevin.commands.bench.Bench", Command)
+    with pytest.warns(FutureWarning, match="old call") as others:
+        assert run(["bench"]) == 0
+    assert len(others) == 1
+    assert capsys.readouterr().err == "langevin: warning: seed 0 stopped; train it again\n"
