@@ -19,10 +19,14 @@ HONEST = (0.8, 0.98)
 """Coverage of 90% intervals between these is what chance leaves of a model that knows how sure it is."""
 EXPLANATION = (
     "The simulator replays the actions of each rollout from the same start. <i>Error</i>: root mean square over "
-    "dimensions in standard deviations of the data, while the simulator&rsquo;s episode lasts. <i>Coverage</i>: how "
-    "often the model&rsquo;s own 90% interval holds the truth. <i>Reward</i>: mean absolute error, and the spread of "
-    "true rewards. <i>Ends</i>: share of transitions on which both agree whether the episode ends, and by how many "
-    "steps its length is missed. <i>Known</i>: imagined states that lie where data are."
+    "dimensions in standard deviations of the data, while the simulator&rsquo;s episode lasts. <i>Reward</i>: mean "
+    "absolute error, and the spread of true rewards. <i>Ends</i>: share of transitions on which both agree whether the "
+    "episode ends, and by how many steps its length is missed. <i>Known</i>: imagined states that lie where data are."
+)
+COVERAGE = " <i>Coverage</i>: how often the model&rsquo;s own 90% interval holds the truth."
+DRAWS = (
+    " This model answers no actions: it drew those that are replayed. <i>Each transition</i>: the simulator is put "
+    "into the state that a single transition starts in."
 )
 
 
@@ -30,12 +34,17 @@ def worlds_section(rows: Sequence[dict], identity: str) -> str:
     """Words, error by step and the table."""
     words = "".join(f"<p>{escape(sentence)}</p>" for sentence in world_verdict(rows))
     styles = model_styles(rows)
-    policies = list(dict.fromkeys(row["policy"] for row in rows))
+    policies = list(dict.fromkeys(row["policy"] for row in rows if len(row["error_by_step"]) > 2))
     figures = [(world_error_panel(rows, policy), f"error by step, {policy}") for policy in policies]
-    return (
-        f'<div class="verdict">{words}</div><p>{EXPLANATION}</p>'
-        f"{legend(styles)}{panels(figures, f'worlds-{identity}')}{html_worlds_table(rows)}"
-    )
+    drawing = f"{legend(styles)}{panels(figures, f'worlds-{identity}')}" if figures else ""
+    explained = EXPLANATION + (COVERAGE if has_coverage(rows) else "")
+    explained += DRAWS if any(row["policy"] == "drawn" for row in rows) else ""
+    return f'<div class="verdict">{words}</div><p>{explained}</p>{drawing}{html_worlds_table(rows)}'
+
+
+def has_coverage(rows: Sequence[dict]) -> bool:
+    """Whether any model was sampled often enough to have intervals."""
+    return any(row["coverage"] for row in rows)
 
 
 def model_styles(rows: Sequence[dict]) -> dict[str, SeriesStyle]:
@@ -62,27 +71,25 @@ def world_error_panel(rows: Sequence[dict], policy: str) -> Figure:
 def html_worlds_table(rows: Sequence[dict]) -> str:
     """A row for each policy and model."""
     steps = sorted({step for row in rows for step in row["error"]}, key=int)
-    titles = [
-        *(f"Error at {step}" for step in steps), f"Coverage at {steps[0]}", f"at {steps[-1]}", "Reward", "Ends",
-        "Known", "Legal",
-    ]  # fmt: skip
+    coverage = [f"Coverage at {steps[0]}", f"at {steps[-1]}"] if has_coverage(rows) else []
+    titles = [*(f"Error at {step}" for step in steps), *coverage, "Reward", "Ends", "Known", "Legal"]
     head = "".join(f'<th scope="col" class="number">{title}</th>' for title in titles)
     body = []
     for policy in dict.fromkeys(row["policy"] for row in rows):
         words = escape(policy_words(policy))
         body.append(f'<tr class="group"><th colspan="{len(titles) + 1}" scope="colgroup">{words}</th></tr>')
-        body += [_row(row, steps) for row in rows if row["policy"] == policy]
+        body += [_row(row, steps, bool(coverage)) for row in rows if row["policy"] == policy]
     return (
         f'<div class="wide"><table class="fidelity"><thead><tr><th scope="col">World model</th>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
-def _row(row: dict, steps: Sequence[str]) -> str:
-    coverage = row["coverage"] or {}
+def _row(row: dict, steps: Sequence[str], covered: bool) -> str:
+    coverage, last = row["coverage"] or {}, max(row["error"], key=int)
     cells = [
         *(number(row["error"].get(step), 3) for step in steps),
-        _percent(coverage.get(steps[0])), _percent(coverage.get(max(row["error"], key=int))),
+        *([_percent(coverage.get(steps[0])), _percent(coverage.get(last))] if covered else []),
         f"{number(row['reward_error'], 3)} of {number(row['reward_spread'], 3)}",
         f"{100 * row['end_accuracy']:.1f}%, {row['end_error']:.1f} steps",
         _percent(row["known"]), _percent(row["legal"]),

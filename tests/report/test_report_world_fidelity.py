@@ -8,8 +8,7 @@ import pytest
 from langevin.errors import UsageError
 from langevin.report.fidelity_section import fidelity_chapter
 from langevin.report.runs import check_fidelity
-from langevin.report.table import DASH
-from langevin.report.world_fidelity import html_worlds_table, world_error_panel, world_verdict
+from langevin.report.world_fidelity import html_worlds_table, world_error_panel, world_verdict, worlds_section
 
 
 def world_row(policy="data", model="ensemble", **changes):
@@ -53,14 +52,20 @@ def test_the_words_follow_the_numbers(changes, words):
 
 
 def test_one_draw_has_no_interval_to_speak_of():
-    drawn = world_row("drawn", "synther, each transition", error={"1": 0.3}, coverage=None)
+    drawn = world_row(
+        "drawn", "synther, each transition", error={"1": 0.3}, error_by_step=[0.0, 0.3], coverage=None
+    )
     words = words_of(drawn)
     assert words.startswith("Under the actions that it drew, synther, each transition: within half")
     assert "interval" not in words
-    table = html_worlds_table([drawn])
-    assert "the actions that it drew" in table
-    assert table.count(DASH) >= 2
     check_fidelity({"worlds": [drawn]}, "fidelity.json")
+    section = worlds_section([drawn], "a")
+    assert "the actions that it drew" in section
+    assert "Coverage" not in section
+    assert "<svg" not in section, "one step makes no curve"
+    beside = worlds_section([drawn, world_row()], "a")
+    assert beside.count("<svg") > html_worlds_table([drawn]).count("<svg")
+    assert "Coverage at 1" in beside
 
 
 def test_the_table_shows_every_row_under_its_policy():
