@@ -61,7 +61,7 @@ class StepDiffusionWorld(DynamicsWorld):
         given: Float[Array, "horizon rollouts action"] | None,
         keys: Key[Array, " horizon"],
     ) -> Imagined:
-        """Trajectories under `choose(observations, given actions, key)`."""
+        """Trajectories under `choose(observations, given actions, key)`; the last action is not answered."""
 
         def step(observations: Array, inputs: tuple[Array | None, Array]):
             given, key = inputs
@@ -71,9 +71,16 @@ class StepDiffusionWorld(DynamicsWorld):
             rewards, endings = self.model.outcomes(observations, actions, after)
             return after, (observations, actions, rewards, endings)
 
-        _, rows = jax.lax.scan(step, starts, (given, keys))
+        given_last = None if given is None else given[-1]
+        end, rows = jax.lax.scan(step, starts, (None if given is None else given[:-1], keys[:-1]))
         observations, actions, rewards, endings = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), rows)
-        return Imagined(observations, actions, rewards[:, :-1], endings[:, :-1])
+        final = choose(end, given_last, jax.random.split(keys[-1])[0])
+        return Imagined(
+            jnp.concatenate([observations, end[:, None]], axis=1),
+            jnp.concatenate([actions, final[:, None]], axis=1),
+            rewards,
+            endings,
+        )
 
 
 class ADEPTState(eqx.Module):
