@@ -94,7 +94,7 @@ class BCQ(Learner):
         )
 
     def targets(self, state: BCQState, batch: Transitions, *, key: PRNGKeyArray) -> Float[Array, " batch"]:
-        """y = r + gamma (1 - terminal) max_j [lambda min_i Q'_i + (1 - lambda) max_i Q'_i](s', a_j) (Eq. 13)."""
+        """y = r + gamma (1 - terminal) max_j {lambda min_i Q'_i + (1 - lambda) max_i Q'_i}(s', a_j) (Eq. 13)."""
         next_observations = state.normalizer.normalize(batch.next_observations)
         repeated = jnp.repeat(next_observations, self.candidates, axis=0)
         actions = proposed_actions(state.vae, state.target_perturbation, repeated, key=key)

@@ -117,7 +117,7 @@ class BEAR(Learner):
         )
 
     def targets(self, state: BEARState, batch: Transitions, *, key: PRNGKeyArray) -> Float[Array, " batch"]:
-        """y = r + gamma (1 - terminal) max_j [lambda min_i Q'_i + (1 - lambda) max_i Q'_i](s', a_j), a_j ~ pi'."""
+        """y = r + gamma (1 - terminal) max_j {lambda min_i Q'_i + (1 - lambda) max_i Q'_i}(s', a_j), a_j ~ pi'."""
         next_observations = state.normalizer.normalize(batch.next_observations)
         repeated = jnp.repeat(next_observations, self.candidates, axis=0)
         actions, _ = sample_actions(state.target_actor, repeated, key=key)

@@ -71,7 +71,7 @@ def best_candidate_value(
     candidates: int,
     minimum_weight: float,
 ) -> Float[Array, " batch"]:
-    """max_j [lambda min_i Q_i + (1 - lambda) max_i Q_i](s, a_j) over every `candidates` rows that stand together."""
+    """max_j {lambda min_i Q_i + (1 - lambda) max_i Q_i}(s, a_j) over every `candidates` rows that stand together."""
     values = soft_clipped_minimum(action_values(critics, observations, actions), minimum_weight)
     return values.reshape(-1, candidates).max(axis=1)
 
