@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from langevin.data.sampling import Transitions, sample_transitions
 from langevin.dynamics.step_diffusion import StepDiffusion, StepDiffusionState, StepDiffusionTraining
-from langevin.errors import UsageError, require_at_least
+from langevin.errors import UsageError, require_at_least, require_between
 from langevin.imagination.buffer import (
     RealShare,
     SyntheticBuffer,
@@ -99,7 +99,7 @@ class ADEPT(eqx.Module):
     the letter: as many as there are in dataset and buffer together. refit_steps: gradient steps of the world model
     each epoch; 0 leaves it as it was first trained. refit_batch_size: transitions of each (B_m). importance_sampling:
     whether they are weighted. least_weight, most_weight: what a weight is clipped to, before all are divided by their
-    mean.
+    mean. least_share: the effective share of a batch below which weights are evened out (`importance_weights`).
     """
 
     learner: Learner
@@ -114,6 +114,7 @@ class ADEPT(eqx.Module):
     importance_sampling: bool = eqx.field(static=True, default=True)
     least_weight: float = eqx.field(static=True, default=0.01)
     most_weight: float = eqx.field(static=True, default=100.0)
+    least_share: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self):
         require_at_least(
@@ -121,6 +122,7 @@ class ADEPT(eqx.Module):
             refit_batch_size=self.refit_batch_size,
         )  # fmt: skip
         require_at_least(0, refit_steps=self.refit_steps)
+        require_between(0, 1, least_share=self.least_share)
         require_real_share(self.real_share)
         if not 0 < self.least_weight <= 1 <= self.most_weight:
             raise UsageError(
@@ -157,7 +159,7 @@ class ADEPT(eqx.Module):
             if behaviour is None:
                 return jnp.ones(batch.size)
             ratios = log_ratios(policy, behaviour, batch.observations, batch.actions, key=key)
-            weights = importance_weights(ratios, self.least_weight, self.most_weight)
+            weights = importance_weights(ratios, self.least_weight, self.most_weight, self.least_share)
             return jnp.where(trained, weights, 1.0)
 
         def step(world: StepDiffusionState, key: PRNGKeyArray):

@@ -1,6 +1,7 @@
 """Importance weights: how much more likely a policy is to act as logged than whoever made the log (ADEPT, Eq. 3)."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +36,32 @@ def log_ratios(
 
 
 def importance_weights(
-    log_ratios: Float[Array, " batch"], least: float, most: float
+    log_ratios: Float[Array, " batch"], least: float, most: float, least_share: float = 0.0
 ) -> Float[Array, " batch"]:
-    """exp(log ratio), clipped to [least, most] while it is a logarithm, then divided by the batch's mean."""
-    weights = jnp.exp(jnp.clip(log_ratios, math.log(least), math.log(most)))
+    """exp(log ratio), clipped to [least, most] while it is a logarithm, then divided by the batch's mean.
+
+    least_share: an effective share below which all are taken to a power between 0 and 1, the largest that gives it; so
+    a few rows never stand for the batch. 0 leaves them as they are.
+    """
+    clipped = jnp.clip(log_ratios, math.log(least), math.log(most))
+    weights = jnp.exp(tempering(clipped, least_share) * clipped)
     return weights / weights.mean()
+
+
+def tempering(logarithms: Float[Array, " batch"], least_share: float) -> Float[Array, ""]:
+    """The largest power in [0, 1] of these weights whose effective share is no less than asked, to a millionth.
+
+    The share falls as the power grows: from 1, where all weigh the same.
+    """
+    enough = lambda power: effective_share(jnp.exp(power * logarithms)) >= least_share
+
+    def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low + high) / 2
+        return jnp.where(enough(middle), middle, low), jnp.where(enough(middle), high, middle)
+
+    low, _ = jax.lax.fori_loop(0, 20, halve, (jnp.float32(0), jnp.float32(1)))
+    return jax.lax.stop_gradient(jnp.where(enough(1.0), 1.0, low))
 
 
 def effective_share(weights: Float[Array, " batch"]) -> Float[Array, ""]:

@@ -183,6 +183,7 @@ def test_the_learner_sees_half_real_and_half_imagined_rows():
         ({"capacity": 999}, "capacity must be at least the 1000 rows that an epoch imagines, got 999"),
         ({"least_weight": 0.0}, "least_weight must be greater than 0"),
         ({"most_weight": 0.5}, "must enclose 1"),
+        ({"least_share": 1.5}, "least_share must lie between 0 and 1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, words):

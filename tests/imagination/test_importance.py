@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from langevin.data.normalize import GaussianNormalizer
-from langevin.imagination.importance import effective_share, importance_weights, log_ratios
+from langevin.imagination.importance import effective_share, importance_weights, log_ratios, tempering
 from langevin.policies.base import SystemSpec, has_density
 from langevin.policies.bc import BC
 from langevin.policies.td3bc import TD3BC
@@ -40,6 +40,30 @@ def test_log_ratios_whose_exponentials_overflow_give_finite_weights():
     np.testing.assert_allclose(weights, expected / expected.mean(), rtol=1e-5)
     gradient = jax.grad(lambda ratios: importance_weights(ratios, 0.01, 100.0)[0])(ratios)
     assert np.isfinite(gradient).all()
+
+
+def test_weights_that_collapse_are_evened_out_as_far_as_asked_and_others_are_left():
+    """Of four rows one has nearly all the weight, 100 to 0.01: a share of a quarter. Their order stays."""
+    ratios = jnp.array([5.0, -5.0, -5.0, -5.0])
+    assert float(effective_share(importance_weights(ratios, 0.01, 100.0))) == pytest.approx(0.25, abs=1e-3)
+    for asked in (0.3, 0.5, 0.9):
+        weights = importance_weights(ratios, 0.01, 100.0, asked)
+        assert float(effective_share(weights)) == pytest.approx(asked, abs=1e-4)
+        assert float(weights.mean()) == pytest.approx(1, rel=1e-6)
+        assert weights[0] > weights[1] == weights[2]
+    np.testing.assert_allclose(importance_weights(ratios, 0.01, 100.0, 1.0), np.ones(4), atol=1e-3)
+    mild = jnp.array([0.1, -0.1, 0.0, 0.2])
+    np.testing.assert_array_equal(
+        importance_weights(mild, 0.01, 100.0, 0.5), importance_weights(mild, 0.01, 100.0)
+    )
+
+
+def test_two_rows_are_evened_out_by_a_power_that_can_be_worked_out():
+    """A ratio of 100: at power p the share is (1 + 100^p)^2 / 2 (1 + 100^2p), 0.8 where 100^p is 3."""
+    ratios = jnp.log(jnp.array([10.0, 0.1]))
+    weights = importance_weights(ratios, 0.01, 100.0, 0.8)
+    np.testing.assert_allclose(weights, [1.5, 0.5], rtol=1e-4)
+    assert float(tempering(ratios, 0.8)) == pytest.approx(np.log(3) / np.log(100), abs=1e-5)
 
 
 @pytest.mark.parametrize(

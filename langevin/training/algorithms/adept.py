@@ -28,8 +28,8 @@ from langevin.training.stage import Stage
 
 COLLAPSED = 0.05
 COLLAPSE = (
-    "the policy acts unlike the data, and the world model is refitted to a few rows; lower most_weight, raise "
-    "refit_batch_size, or set importance_sampling=false"
+    "the policy acts unlike the data, and the world model is refitted to a few rows and forgets the others; set "
+    "least_share=0.25 or importance_sampling=false"
 )
 """Share of effective rows below which a refit rests on too few of them to be trusted."""
 MEASURED_ROWS = 1_000
@@ -66,6 +66,8 @@ class ADEPTConfig:
     """A weight is at least this, before all are divided by their mean."""
     most_weight: float = 100.0
     """A weight is at most this, before all are divided by their mean."""
+    least_share: float = 0.0
+    """Effective share of a refit's batch below which its weights are evened out; 0 leaves them as they are."""
     batch_size: int = 256
     """Transitions a gradient step."""
     world_model: StepDiffusionTraining = StepDiffusionTraining()
@@ -171,7 +173,7 @@ def adept_of(config: Any) -> ADEPT:
     return ADEPT(
         paced(config.learner, config.steps), config.world_model, config.rollouts, config.rollout_steps,
         config.capacity, config.real_share, config.batch_size, config.refit_steps, config.refit_batch_size,
-        config.importance_sampling, config.least_weight, config.most_weight,
+        config.importance_sampling, config.least_weight, config.most_weight, config.least_share,
     )  # fmt: skip
 
 
