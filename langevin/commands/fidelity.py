@@ -12,7 +12,7 @@ from langevin.data.sources import open_dataset
 from langevin.errors import UsageError
 from langevin.experiments.fidelity import fidelity_report, save_fidelity
 from langevin.experiments.runs import LoadedRun, load_run, one_seed
-from langevin.experiments.world_fidelity import drawn_fidelity, world_fidelity
+from langevin.experiments.world_fidelity import world_fidelity
 from langevin.progress import BarProgress
 from langevin.report.world_fidelity import world_verdict
 from langevin.training.algorithms.registry import ALGORITHMS, find_algorithm
@@ -84,8 +84,9 @@ class Fidelity:
                 self.run_folder, loaded, states, data, rollouts=self.rollouts, strengths=self.strengths,
                 refinements=self.refinements, progress=BarProgress(),
             )  # fmt: skip
-        measure = drawn_fidelity if algorithm.world is None else world_fidelity
-        report["worlds"] = measure(loaded, states, data, rollouts=self.rollouts, progress=BarProgress())
+        report["worlds"] = world_fidelity(
+            loaded, states, data, rollouts=self.rollouts, progress=BarProgress()
+        )
         save_fidelity(self.run_folder, report)
         if self.json:
             print(json.dumps(report))

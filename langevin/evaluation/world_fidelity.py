@@ -111,8 +111,11 @@ def drawn_rows(
     if len(single.actions) > most:
         chosen = jax.random.choice(key, len(single.actions), (most,), replace=False)
         single = jax.tree.map(lambda leaf: leaf[chosen], single)
-    parts = {"each transition": single} if drawn.steps else {"trajectories": drawn, "each transition": single}
-    return {name: drawn_row(found, scale, support, task) for name, found in parts.items()}
+    parts = {"trajectories": drawn} if drawn.steps is None else {}
+    return {
+        name: drawn_row(found, scale, support, task)
+        for name, found in (parts | {"each transition": single}).items()
+    }
 
 
 def drawn_row(

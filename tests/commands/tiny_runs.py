@@ -33,11 +33,13 @@ SETTINGS = {
         "sampling.method=ancestral", "sampling.steps=3",
     ],
 }  # fmt: skip
-MTDIFF = [
-    *SMALL, "steps=10", "world_model_steps=10", "synthesis_steps=2", "synthesis_batch=2", "horizon=8",
-    "world_model.width=8", "world_model.multipliers=[1]", "world_model.batch_size=4", "schedule.steps=2",
-]  # fmt: skip
-"""Of a model that draws and answers no actions."""
+UNSHARED = {
+    "mtdiff": [
+        *SMALL, "steps=10", "world_model_steps=10", "synthesis_steps=2", "synthesis_batch=2", "horizon=8",
+        "world_model.width=8", "world_model.multipliers=[1]", "world_model.batch_size=4", "schedule.steps=2",
+    ],
+}  # fmt: skip
+"""Of runs that a single test makes for itself."""
 EPISODES = 20
 """As many as an evaluation during training runs, so that one program serves both."""
 SEEDS = {
@@ -58,7 +60,7 @@ def train_arguments(algorithm: str, out: Path) -> list[str]:
         *words,
         "--out",
         str(out),
-        *(word for setting in SETTINGS.get(algorithm, MTDIFF) for word in ("--set", setting)),
+        *(word for setting in (SETTINGS | UNSHARED)[algorithm] for word in ("--set", setting)),
     ]
 
 

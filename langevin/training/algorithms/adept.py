@@ -27,11 +27,12 @@ from langevin.training.algorithms.system import Results, System
 from langevin.training.stage import Stage
 
 COLLAPSED = 0.05
+"""Share of effective rows below which a refit rests on too few of them to be trusted."""
 COLLAPSE = (
     "the policy acts unlike the data, and the world model is refitted to a few rows and forgets the others; set "
     "least_share=0.25 or importance_sampling=false"
 )
-"""Share of effective rows below which a refit rests on too few of them to be trusted."""
+"""What that means, and what to do."""
 MEASURED_ROWS = 1_000
 MEASURE_EVERY = 1_000
 
